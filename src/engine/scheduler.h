@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which tokens of which sequences the next step computes: schedule -> run -> commit, over ids and counts only.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/block_manager.h"
+#include "engine/sequence.h"
+
+namespace comet {
+
+struct SchedulerOptions {
+  int num_kv_blocks = 0;
+  int block_size = 0;            // token positions of a kv_block
+  int max_model_len = 0;         // prompt + output tokens of one sequence
+  int max_batch_tokens = 2048;   // token budget of a step; >= max_batch_seqs
+  int max_batch_seqs = 256;      // sequences that run at once
+  int max_chunk = 0;             // longest prefill chunk; 0: as long as the budget allows
+  std::vector<int32_t> eos_token_ids;
+  // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0: never.
+  int preempt_every = 0;
+};
+
+struct Chunk {
+  SeqId seq;
+  int first;     // computes tokens [first, first + count)
+  int count;
+  bool samples;  // ends at the sequence's last token: its logits choose the next one
+};
+
+struct Step {
+  std::vector<Chunk> chunks;      // decodes first; at most one per sequence
+  std::vector<SeqId> preempted;   // lost their kv_blocks and wait to be recomputed
+
+  bool empty() const { return chunks.empty(); }
+  int num_tokens() const;
+};
+
+// Order everywhere: priority, then arrival. Decodes are served in every step; what is left of the token budget goes to
+// prefills in order. When kv_blocks run out, the last running sequence gives up its own to an earlier one and is
+// recomputed later. One thread; one step at a time.
+class Scheduler {
+ public:
+  // Throws InvalidInput when an option is out of range.
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // Takes a sequence to wait for its turn. Throws InvalidInput when it could never run to its end: an empty prompt, or
+  // prompt and max_tokens beyond context().
+  SeqId add(SequenceSpec spec);
+  // Chooses the next step and reserves its kv_blocks. Empty only when nothing runs or waits.
+  Step schedule();
+  // Takes in what the step computed: tokens[i] is what chunks[i] sampled, ignored where it samples nothing or where the
+  // sequence finished meanwhile. Returns the sequences that this step finished, in chunk order.
+  std::vector<SeqId> commit(const Step& step, std::span<const int32_t> tokens);
+  // Ends a sequence from outside at any moment, also between schedule and commit: cancelled, error, or stop (a stop
+  // string). Does nothing when it has already finished.
+  void finish(SeqId id, FinishReason reason);
+  // Puts a running sequence back to waiting, to be recomputed; not between schedule and commit.
+  void preempt(SeqId id);
+  // Removes a finished sequence and returns it; every sequence is taken once. One that was finished between schedule and
+  // commit keeps its kv_blocks until commit and can be taken only then.
+  Sequence take(SeqId id);
+
+  bool has_work() const { return !waiting_.empty() || !running_.empty(); }
+  bool contains(SeqId id) const { return sequences_.count(id) != 0; }
+  const Sequence& sequence(SeqId id) const;
+  int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int num_running() const { return static_cast<int>(running_.size()); }
+  int64_t num_preemptions() const { return num_preemptions_; }
+  const BlockManager& blocks() const { return blocks_; }
+  const SchedulerOptions& options() const { return options_; }
+  int context() const { return context_; }  // the longest prompt + output: max_model_len, or what the kv_blocks hold
+
+  // Throws Error when states, queues, tables and kv_blocks do not agree. Linear in all of them.
+  void check_integrity() const;
+
+ private:
+  using Key = std::pair<int, SeqId>;  // (priority, arrival)
+
+  Sequence& get(SeqId id);
+  Sequence& last_running();
+  Key key(const Sequence& s) const { return {s.priority, s.id}; }
+  int next_count(const Sequence& s) const;  // tokens it would like to compute in one step
+  void force_preemption(Step& step);
+  void admit(Step& step);
+  bool make_room_for(const Sequence& next, Step& step);
+  void plan_chunks(Step& step);
+  int allocate(Sequence& s, int count, Step& step);
+  void preempt_now(Sequence& s, Step& step);
+  void finish_now(Sequence& s, FinishReason reason);
+
+  SchedulerOptions options_;
+  BlockManager blocks_;
+  int context_ = 0;
+  std::map<SeqId, Sequence> sequences_;
+  std::set<Key> waiting_, running_;
+  SeqId next_id_ = 0;
+  bool is_in_flight_ = false;
+  std::vector<SeqId> finished_in_flight_;  // their kv_blocks are released at commit
+  int64_t num_steps_ = 0, num_preemptions_ = 0;
+};
+
+}  // namespace comet
