@@ -20,7 +20,7 @@ function(comet_module name)
 endfunction()
 
 # comet_test(name [DEPS modules] [LABELS labels])
-# One gtest program test_<name> from every *_test.cc of the current folder.
+# One gtest program test_<name> from every *_test.cc of the current folder. Its results go where tools/test counts them.
 function(comet_test name)
   cmake_parse_arguments(ARG "" "" "DEPS;LABELS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS *.cc *.h)
@@ -34,5 +34,7 @@ function(comet_test name)
   target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_compile_definitions(${target} PRIVATE COMET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${target} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
-  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 1500)
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 1500
+    ENVIRONMENT "GTEST_OUTPUT=xml:${CMAKE_BINARY_DIR}/results/${target}.xml")
+  add_dependencies(comet_tests ${target})
 endfunction()

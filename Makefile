@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make run` and `make test` are all that a fresh machine needs; `make help` lists the rest.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help run build test check soak format clean
+
+# As many jobs as `make -j N` asks for, else one per core.
+JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(shell nproc))
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+
+run: build  ## set up, build, quantize the bundled model and show what came out
+	tools/demo
+
+build:  ## set up and build the program: build/comet
+	tools/setup
+	cmake --preset release --log-level=WARNING -DCOMET_WERROR=OFF
+	cmake --build build -j $(JOBS) --target comet
+
+test:  ## everything that CI checks (about 20 minutes on 2 cores)
+	tools/setup --test --python
+	tools/test --jobs $(JOBS)
+
+check:  ## the quick loop (under 5 minutes)
+	tools/setup --test --python
+	tools/test --quick --jobs $(JOBS)
+
+soak:  ## the long acceptance runs of tools/soak.d; goes on where it stopped
+	tools/setup --test --python
+	tools/soak $(JOBS)
+
+format:  ## format all sources
+	tools/setup --test --python
+	tools/format
+
+clean:  ## remove everything that was built
+	rm -rf build build-asan build-tsan build-clang build-debug build-cuda
