@@ -11,8 +11,12 @@ std::vector<float> to_f32(const TensorView& t) {
   std::vector<float> out(static_cast<size_t>(t.num_elements()));
   auto widen = [&](auto element) {
     using T = decltype(element);
-    const T* in = static_cast<const T*>(t.data);
-    for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(in[i]);
+    const char* in = static_cast<const char*>(t.data);
+    for (size_t i = 0; i < out.size(); ++i) {
+      T element;
+      memcpy(&element, in + i * sizeof(T), sizeof(T));  // a file may hold tensors at any offset
+      out[i] = to_float(element);
+    }
   };
   switch (t.dtype) {
     case DType::f32: widen(float{}); break;
