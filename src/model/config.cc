@@ -6,6 +6,7 @@
 
 #include "base/mapped_file.h"
 #include "model/json_fields.h"
+#include "quant/fp32.h"
 
 namespace comet {
 namespace {

@@ -17,7 +17,7 @@ namespace comet {
 
 // The inputs of a decoder layer's linears, in order of execution.
 enum class Site : uint8_t { attn_in, o_in, mlp_in, down_in };
-constexpr std::array kSites = {Site::attn_in, Site::o_in, Site::mlp_in, Site::down_in};
+inline constexpr std::array<Site, 4> kSites = {Site::attn_in, Site::o_in, Site::mlp_in, Site::down_in};
 const char* to_string(Site site);
 
 // "model.layers.3.mlp_in"
