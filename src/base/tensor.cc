@@ -9,8 +9,8 @@ std::string to_string(const TensorView& t) { return fmt::format("{} [{}]", to_st
 
 std::vector<float> to_f32(const TensorView& t) {
   std::vector<float> out(static_cast<size_t>(t.num_elements()));
-  auto widen = [&](auto element) {
-    using T = decltype(element);
+  auto widen = [&](auto zero) {
+    using T = decltype(zero);
     const char* in = static_cast<const char*>(t.data);
     for (size_t i = 0; i < out.size(); ++i) {
       T element;

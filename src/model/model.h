@@ -44,6 +44,8 @@ class Model {
  public:
   // Loads every weight. Throws InvalidInput / Unsupported. progress, when given, is called with layers done and total.
   Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions& options, const std::function<void(int, int)>& progress = {});
+  Model(const Model&) = delete;  // layers point at its config
+  Model& operator=(const Model&) = delete;
 
   const ModelConfig& config() const { return checkpoint_.config(); }
   const KvFormat& kv_format() const { return kv_; }
