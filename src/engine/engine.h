@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine with its thread: anyone may submit and cancel; steps run one after another on the engine's own thread.
+//
+// Ownership: the engine thread alone touches model, scheduler and sinks' callbacks. submit() and cancel() put a message in
+// the inbox; the thread takes the inbox before every step. A sink is called on the engine thread and must not block; its last
+// event (finish != none) comes exactly once, also when the engine fails or is destroyed.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "engine/engine_core.h"
+
+namespace comet {
+
+class Engine {
+ public:
+  Engine(Model& model, const EngineOptions& options);
+  // Cancels what still runs, then joins.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  using RequestId = uint64_t;
+
+  // A refused sequence gets its last event, too: finish == error, with what was wrong.
+  RequestId submit(SequenceSpec spec, EventSink sink);
+  void cancel(RequestId id, FinishReason reason = FinishReason::cancelled);
+
+  int num_waiting() const { return num_waiting_.load(std::memory_order_relaxed); }
+  int num_running() const { return num_running_.load(std::memory_order_relaxed); }
+  // Longest prompt + output of one sequence.
+  int context() const { return context_; }
+  // Not empty: why the engine stopped; submit() answers every request with it.
+  std::string failure() const;
+
+ private:
+  struct Submit {
+    RequestId id;
+    SequenceSpec spec;
+    EventSink sink;
+  };
+  struct Cancel {
+    RequestId id;
+    FinishReason reason;
+  };
+
+  void loop();
+  bool take_inbox();  // false: stop
+  void admit(Submit submit);
+
+  EngineCore core_;
+  int context_;
+  std::map<RequestId, SeqId> sequences_;  // engine thread
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<std::variant<Submit, Cancel>> inbox_;
+  std::string failure_;
+  bool stop_ = false;
+  RequestId next_id_ = 1;
+  std::atomic<int> num_waiting_{0}, num_running_{0};
+  std::thread thread_;
+};
+
+}  // namespace comet

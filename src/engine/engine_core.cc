@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/engine_core.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace comet {
+namespace {
+
+constexpr size_t kDefaultKvBytes = size_t{1} << 30;
+
+SchedulerOptions scheduler_options(const Model& model, const EngineOptions& options, int num_blocks) {
+  return {.num_kv_blocks = num_blocks,
+          .block_size = kKvBlock,
+          .max_model_len = model.options().max_positions,
+          .max_batch_tokens = std::min(options.max_batch_tokens, model.options().max_batch_tokens),
+          .max_batch_seqs = std::min({options.max_batch_seqs, options.max_batch_tokens, model.options().max_logit_rows}),
+          .max_chunk = options.max_chunk,
+          .eos_token_ids = model.config().eos_ids,
+          .preempt_every = options.preempt_every};
+}
+
+}  // namespace
+
+int num_kv_blocks(const Model& model, const EngineOptions& options) {
+  const size_t block = KvPool::block_bytes(model.backend(), model.config(), model.kv_format());
+  const size_t per_seq = static_cast<size_t>((model.options().max_positions + kKvBlock - 1) / kKvBlock);
+  if (options.kv_bytes != 0) {
+    if (options.kv_bytes < block)
+      throw_invalid("{} bytes of KV memory hold no kv_block: one block of {} positions takes {} bytes", options.kv_bytes, kKvBlock, block);
+    return static_cast<int>(std::min<size_t>(options.kv_bytes / block, per_seq * static_cast<size_t>(options.max_batch_seqs)));
+  }
+  const size_t wanted = per_seq * static_cast<size_t>(options.max_batch_seqs);
+  return static_cast<int>(std::max(per_seq, std::min(wanted, kDefaultKvBytes / block)));
+}
+
+EngineCore::EngineCore(Model& model, const EngineOptions& options)
+    : model_(&model),
+      pool_(model.backend(), model.config(), model.kv_format(), num_kv_blocks(model, options)),
+      scheduler_(std::make_unique<Scheduler>(scheduler_options(model, options, pool_.num_blocks()))),
+      runner_(model, pool_, model.config().eos_ids) {}
+
+SeqId EngineCore::add(SequenceSpec spec, EventSink sink) {
+  validate(spec.params, model_->config().vocab_size);
+  for (const int32_t id : spec.prompt)
+    if (id < 0 || id >= model_->config().vocab_size)
+      throw_invalid("token id {} is outside the model's vocabulary of {}", id, model_->config().vocab_size);
+  const SeqId id = scheduler_->add(std::move(spec));
+  sinks_.emplace(id, std::move(sink));
+  return id;
+}
+
+void EngineCore::finish(SeqId id, FinishReason reason, const std::string& error) {
+  if (!sinks_.contains(id)) return;
+  scheduler_->finish(id, reason);
+  end(id, {.id = id, .token = {}, .finish = reason, .error = error});
+}
+
+void EngineCore::end(SeqId id, SequenceEvent event) {
+  const Sequence s = scheduler_->take(id);
+  event.num_prompt = s.num_prompt;
+  event.num_output = s.num_output();
+  const auto node = sinks_.extract(id);
+  node.mapped()(event);
+}
+
+bool EngineCore::step() {
+  const Step step = scheduler_->schedule();
+  if (step.empty()) return false;
+  const std::vector<ChunkResult> results = runner_.run(step, *scheduler_);
+  std::vector<int32_t> tokens;
+  for (size_t i = 0; i < step.chunks.size(); ++i) {
+    tokens.push_back(results[i].sampled.token);
+    if (!results[i].error.empty()) scheduler_->finish(step.chunks[i].seq, FinishReason::error);
+  }
+  scheduler_->commit(step, tokens);
+  for (size_t i = 0; i < step.chunks.size(); ++i) {
+    const Chunk& chunk = step.chunks[i];
+    SequenceEvent event{.id = chunk.seq, .token = {}, .finish = scheduler_->sequence(chunk.seq).finish_reason, .error = results[i].error};
+    if (chunk.samples && event.error.empty()) event.token = results[i].sampled;
+    if (event.finish != FinishReason::none)
+      end(chunk.seq, std::move(event));
+    else if (event.token)
+      sinks_.at(chunk.seq)(event);
+  }
+  return true;
+}
+
+void EngineCore::fail_all(const std::string& error) {
+  for (auto& [id, sink] : std::exchange(sinks_, {})) sink({.id = id, .token = {}, .finish = FinishReason::error, .error = error});
+}
+
+}  // namespace comet

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine without its thread: schedule -> run -> commit, one step a call.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "engine/runner.h"
+
+namespace comet {
+
+struct EngineOptions {
+  int max_batch_tokens = 512;
+  int max_batch_seqs = 64;
+  int max_chunk = 0;       // longest prefill chunk; 0: the token budget
+  size_t kv_bytes = 0;     // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
+  int preempt_every = 0;   // tests
+};
+
+// What happened to one sequence in one step.
+struct SequenceEvent {
+  SeqId id = 0;
+  std::optional<SampledToken> token;                  // the next output token; with finish == stop it is the stop token
+  FinishReason finish = FinishReason::none;           // not none: the last event of this sequence
+  std::string error;                                  // finish == error
+  int num_prompt = 0, num_output = 0;                 // tokens, with the last event
+};
+
+using EventSink = std::function<void(const SequenceEvent&)>;
+
+class EngineCore {
+ public:
+  // Throws InvalidInput when the options leave no room for one sequence.
+  EngineCore(Model& model, const EngineOptions& options);
+
+  // Every sequence that add() takes gets exactly one last event on its sink. Throws InvalidInput / InvalidParameter.
+  SeqId add(SequenceSpec spec, EventSink sink);
+  // Ends a sequence; its sink gets the last event now. Does nothing when it has ended.
+  void finish(SeqId id, FinishReason reason, const std::string& error = {});
+  // Runs one step; false when there was nothing to do. Sinks are called from here.
+  // An exception of the model leaves through here; then fail_all() tells everybody.
+  bool step();
+  void fail_all(const std::string& error);
+
+  const Scheduler& scheduler() const { return *scheduler_; }
+  Runner& runner() { return runner_; }
+  const KvPool& kv_pool() const { return pool_; }
+
+ private:
+  void end(SeqId id, SequenceEvent event);
+
+  Model* model_;
+  KvPool pool_;
+  std::unique_ptr<Scheduler> scheduler_;
+  Runner runner_;
+  std::map<SeqId, EventSink> sinks_;
+};
+
+// kv_blocks that `options` give this model. Throws InvalidInput when not even one fits.
+int num_kv_blocks(const Model& model, const EngineOptions& options);
+
+}  // namespace comet
