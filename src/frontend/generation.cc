@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "frontend/generation.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/random.h"
+
+namespace comet {
+
+Generation::~Generation() { cancel(); }
+
+void Generation::cancel() {
+  for (const Choice& choice : choices_)
+    if (!choice.is_finished) engine_->cancel(choice.id);
+}
+
+std::optional<TextDelta> Generation::next() {
+  while (num_open_ > 0) {
+    std::pair<int, SequenceEvent> item;
+    {
+      std::unique_lock lock(mailbox_->mutex);
+      mailbox_->ready.wait(lock, [this] { return !mailbox_->events.empty(); });
+      item = std::move(mailbox_->events.front());
+      mailbox_->events.pop_front();
+    }
+    if (std::optional<TextDelta> delta = digest(item.first, item.second)) return delta;
+  }
+  return std::nullopt;
+}
+
+// Nothing when the event changes nothing that the client sees.
+std::optional<TextDelta> Generation::digest(int index, const SequenceEvent& event) {
+  Choice& choice = choices_[static_cast<size_t>(index)];
+  if (choice.is_finished) return std::nullopt;
+  TextDelta delta{.choice = index, .text = {}, .logprobs = {}, .finish = event.finish, .error = event.error,
+                  .num_prompt = static_cast<int>(prompt_ids_.size()), .num_output = static_cast<int>(choice.output.size())};
+  bool stopped = false;
+  if (event.token) {
+    const int32_t id = event.token->token;
+    choice.output.push_back(id);
+    delta.num_output = static_cast<int>(choice.output.size());
+    const bool is_text = event.finish != FinishReason::stop && tokenizer_->has_id(id);  // a stop token is not part of the answer
+    if (is_text) {
+      StopStrings::Found found = choice.stops->push(choice.detokenizer->push(id));
+      delta.text = std::move(found.text);
+      stopped = found.stopped;
+    }
+    if (event.token->logprobs && event.finish != FinishReason::stop)
+      delta.logprobs.push_back({.token = id, .logprob = event.token->logprobs->logprob,
+                                .text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "", .top = event.token->logprobs->top});
+  }
+  if (!stopped && event.finish != FinishReason::none) {
+    StopStrings::Found found = choice.stops->push(choice.detokenizer->flush());
+    delta.text += found.text;
+    if (found.stopped)
+      delta.finish = FinishReason::stop;
+    else
+      delta.text += choice.stops->flush();
+  }
+  if (stopped) {
+    delta.finish = FinishReason::stop;
+    engine_->cancel(choice.id, FinishReason::stop);
+  }
+  if (delta.finish != FinishReason::none) {
+    choice.is_finished = true;
+    --num_open_;
+  }
+  if (delta.text.empty() && delta.logprobs.empty() && delta.finish == FinishReason::none) return std::nullopt;
+  return delta;
+}
+
+std::vector<int32_t> Frontend::prompt_ids(const GenerationRequest& request) const {
+  if (const auto* text = std::get_if<std::string>(&request.prompt)) return tokenizer_->encode(*text);
+  if (const auto* ids = std::get_if<std::vector<int32_t>>(&request.prompt)) return *ids;
+  if (chat_template_ == nullptr)
+    throw_invalid("this model has no chat template; name one with --chat-template FILE, or use completions");
+  const ChatPrompt& chat = std::get<ChatPrompt>(request.prompt);
+  return tokenizer_->encode(chat_template_->render(chat.messages, true, chat.variables), false);
+}
+
+std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
+  validate(request.sampling, vocab_size_);
+  std::unique_ptr<Generation> generation(new Generation(*engine_, *tokenizer_));
+  generation->prompt_ids_ = prompt_ids(request);
+  const std::vector<int32_t>& prompt = generation->prompt_ids_;
+  if (prompt.empty()) throw_invalid("the prompt is empty: it must have at least one token");
+  const int context = engine_->context(), num_prompt = static_cast<int>(prompt.size());
+  if (num_prompt >= context)
+    throw_invalid("the prompt has {} tokens; with one token to generate the context of {} tokens is exceeded", num_prompt, context);
+  if (request.sampling.max_tokens && num_prompt + *request.sampling.max_tokens > context)
+    throw_invalid("the prompt's {} tokens and max_tokens {} exceed the context of {} tokens", num_prompt, *request.sampling.max_tokens, context);
+  const uint64_t seed = request.sampling.seed ? *request.sampling.seed : draw_seed();
+  generation->choices_.resize(static_cast<size_t>(request.sampling.n));
+  generation->num_open_ = generation->choices_.size();
+  for (int i = 0; i < request.sampling.n; ++i) {
+    Generation::Choice& choice = generation->choices_[static_cast<size_t>(i)];
+    choice.detokenizer = std::make_unique<Detokenizer>(*tokenizer_, prompt);
+    choice.stops = std::make_unique<StopStrings>(request.stop);
+  }
+  for (int i = 0; i < request.sampling.n; ++i) {
+    SequenceSpec spec{.prompt = prompt, .params = request.sampling, .seed = seed, .choice_idx = static_cast<uint32_t>(i), .priority = request.priority};
+    generation->choices_[static_cast<size_t>(i)].id = engine_->submit(std::move(spec), [box = generation->mailbox_, i](const SequenceEvent& event) {
+      {
+        std::lock_guard lock(box->mutex);
+        box->events.emplace_back(i, event);
+      }
+      box->ready.notify_one();
+    });
+  }
+  return generation;
+}
+
+}  // namespace comet

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Prompt or messages in, text out: everything of a request that is not the engine's business, on the caller's thread.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/engine.h"
+#include "frontend/stop_strings.h"
+#include "text/chat_template.h"
+#include "text/detokenizer.h"
+
+namespace comet {
+
+struct ChatPrompt {
+  nlohmann::ordered_json messages;   // [{"role": .., "content": ..}, ..]
+  nlohmann::ordered_json variables = nlohmann::ordered_json::object();
+};
+
+struct GenerationRequest {
+  std::variant<std::string, std::vector<int32_t>, ChatPrompt> prompt;
+  SamplingParams sampling;
+  std::vector<std::string> stop;
+  int priority = 0;
+};
+
+// A token's share of the answer, when log-probabilities were asked for.
+struct LogprobEntry {
+  int32_t token = 0;
+  float logprob = 0.0f;
+  std::string text;
+  std::vector<TokenLogprob> top;
+};
+
+// What became known of one choice.
+struct TextDelta {
+  int choice = 0;
+  std::string text;
+  std::vector<LogprobEntry> logprobs;
+  FinishReason finish = FinishReason::none;  // not none: the last delta of this choice
+  std::string error;
+  int num_prompt = 0, num_output = 0;        // tokens, with the last delta
+};
+
+// The answer to one request. Deltas are pulled; detokenization and stop strings happen in next(). One consumer thread.
+class Generation {
+ public:
+  ~Generation();  // cancels what still runs
+
+  // Waits for the next delta; none once every choice had its last one.
+  std::optional<TextDelta> next();
+  // Ends every choice at the engine's next step; next() then returns their last deltas.
+  void cancel();
+  const std::vector<int32_t>& prompt_ids() const { return prompt_ids_; }
+  // Token ids of a choice so far.
+  const std::vector<int32_t>& output_ids(int choice) const { return choices_[static_cast<size_t>(choice)].output; }
+
+ private:
+  friend class Frontend;
+
+  // Shared with the engine's sinks, which may outlive this object.
+  struct Mailbox {
+    std::mutex mutex;
+    std::condition_variable ready;
+    std::deque<std::pair<int, SequenceEvent>> events;
+  };
+  struct Choice {
+    Engine::RequestId id = 0;
+    std::unique_ptr<Detokenizer> detokenizer;
+    std::unique_ptr<StopStrings> stops;
+    std::vector<int32_t> output;
+    bool is_finished = false;
+  };
+
+  Generation(Engine& engine, const Tokenizer& tokenizer) : engine_(&engine), tokenizer_(&tokenizer) {}
+  std::optional<TextDelta> digest(int index, const SequenceEvent& event);
+
+  Engine* engine_;
+  const Tokenizer* tokenizer_;
+  std::vector<int32_t> prompt_ids_;
+  std::vector<Choice> choices_;
+  size_t num_open_ = 0;
+  std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
+};
+
+class Frontend {
+ public:
+  // chat_template may be null.
+  Frontend(Engine& engine, const Tokenizer& tokenizer, const ChatTemplate* chat_template, int vocab_size)
+      : engine_(&engine), tokenizer_(&tokenizer), chat_template_(chat_template), vocab_size_(vocab_size) {}
+
+  // Throws InvalidInput for what is wrong with the request (prompt too long, field out of range, no chat template).
+  std::unique_ptr<Generation> submit(const GenerationRequest& request);
+
+  std::vector<int32_t> prompt_ids(const GenerationRequest& request) const;
+
+ private:
+  Engine* engine_;
+  const Tokenizer* tokenizer_;
+  const ChatTemplate* chat_template_;
+  int vocab_size_;
+};
+
+}  // namespace comet
