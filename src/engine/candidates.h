@@ -28,22 +28,28 @@ class Candidates {
   Place at_weight(uint64_t weight);
 
  private:
-  // Buckets of falling logits; only the one that is looked into gets sorted.
+  // Buckets of falling logits; only one that is looked into gets sorted. The last holds those of too little weight.
   static constexpr int kBuckets = 2048;
   struct Bucket {
     uint32_t count;
     uint64_t weight;
   };
-  int bucket_of(float x) const;
-  Place search(uint64_t rank, uint64_t weight);
+  struct Entry {
+    float x;
+    int32_t token;
+    uint64_t weight;
+  };
+  template <typename Reached>
+  Place first_where(Reached reached);
 
+  // The first num_kept_ of each belong to the row: the tokens whose logit reached the floor, ids rising.
+  size_t num_kept_ = 0;
   std::vector<int32_t> ids_;
   std::vector<float> x_;
   std::vector<uint64_t> weights_;
-  std::vector<Bucket> buckets_;
-  std::vector<std::pair<uint64_t, uint64_t>> sorted_;  // (order key, weight) of one bucket
-  float max_ = 0;
-  float buckets_per_logit_ = 0;
+  std::vector<uint16_t> bucket_of_;
+  std::vector<Bucket> buckets_;  // [kBuckets + 1]
+  std::vector<Entry> sorted_;    // one bucket
   uint64_t num_tokens_ = 0, total_weight_ = 0;
 };
 

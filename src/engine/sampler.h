@@ -14,12 +14,12 @@
 namespace comet {
 
 struct SampleInput {
-  std::span<const float> logits;               // [vocab], finite
+  std::span<const float> logits = {};               // [vocab], finite
   const SamplingParams* params = nullptr;      // validated
-  std::span<const int32_t> prompt;             // token ids, all in [0, vocab)
-  std::span<const int32_t> output;
-  std::span<const int32_t> eos_token_ids;      // with params->stop_token_ids, what min_tokens holds back
-  std::span<const uint32_t> allowed;           // bit id % 32 of word id / 32; empty: all tokens. [ceil(vocab / 32)]
+  std::span<const int32_t> prompt = {};             // token ids, all in [0, vocab)
+  std::span<const int32_t> output = {};
+  std::span<const int32_t> eos_token_ids = {};      // with params->stop_token_ids, what min_tokens holds back
+  std::span<const uint32_t> allowed = {};           // bit id % 32 of word id / 32; empty: all tokens. [ceil(vocab / 32)]
   uint64_t seed = 0;
   uint32_t choice_idx = 0;
 };
@@ -32,14 +32,16 @@ struct SampledToken {
 // Holds scratch memory only: a result does not depend on earlier calls. One thread at a time.
 class Sampler {
  public:
-  // In fp32, per token: logit_bias is added; repetition_penalty divides a positive logit and multiplies another, for
-  // tokens in prompt or output; then - frequency_penalty * count - presence_penalty for tokens in output. Tokens outside
-  // `allowed` are out; so are end-of-text and stop tokens before min_tokens, unless nothing else is left (a grammar
-  // that has ended must be able to end). x is what remains. Greedy: largest x, lowest id among equals. Otherwise tokens
-  // weigh softmax_weight((x - max x) / temperature), an integer; those that weigh 0 or less than min_p of the largest
-  // weight are out, then all but the first top_k in the order (x falling, id rising), then all after the shortest prefix
-  // with at least ceil(top_p * total weight); the token is the one in that order whose range of the weights' running sum
-  // holds (random_bits * total) >> 64. All sums are exact, so the way to the token is free.
+  // 1. Logits, in double, rounded to fp32 after the bias and after the penalties: logit_bias is added;
+  //    repetition_penalty divides a positive logit and multiplies another, for tokens in prompt or output;
+  //    - frequency_penalty * count, then - presence_penalty, for tokens in output.
+  // 2. Masks: tokens outside `allowed` are out; so are end-of-text and stop tokens before min_tokens, unless nothing
+  //    else is left (a grammar that has ended must be able to end).
+  // 3. Greedy: the largest logit, the lowest id among equals. Otherwise tokens have integer weights (softmax.h, with
+  //    1 / temperature); in the order (logit falling, id rising) those below max(1, ceil(min_p * 2^44)) are out, then
+  //    all but the first top_k, then all after the shortest prefix that weighs ceil(top_p * total). With R the 64
+  //    random bits, the token is the first whose running sum of weights exceeds (R * total) >> 64.
+  // Sums of weights are exact, so how the order is found changes nothing.
   // Throws Error when a logit is not finite or no token is allowed.
   SampledToken sample(const SampleInput& in);
 

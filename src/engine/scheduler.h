@@ -21,7 +21,7 @@ struct SchedulerOptions {
   int max_batch_tokens = 2048;   // token budget of a step; >= max_batch_seqs
   int max_batch_seqs = 256;      // sequences that run at once
   int max_chunk = 0;             // longest prefill chunk; 0: as long as the budget allows
-  std::vector<int32_t> eos_token_ids;
+  std::vector<int32_t> eos_token_ids = {};
   // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0: never.
   int preempt_every = 0;
 };
@@ -35,7 +35,7 @@ struct Chunk {
 
 struct Step {
   std::vector<Chunk> chunks;      // decodes first; at most one per sequence
-  std::vector<SeqId> preempted;   // lost their kv_blocks and wait to be recomputed
+  std::vector<SeqId> preempted;   // lost their kv_blocks; some may run again at once, from token 0
 
   bool empty() const { return chunks.empty(); }
   int num_tokens() const;
@@ -60,7 +60,8 @@ class Scheduler {
   // Ends a sequence from outside at any moment, also between schedule and commit: cancelled, error, or stop (a stop
   // string). Does nothing when it has already finished.
   void finish(SeqId id, FinishReason reason);
-  // Puts a running sequence back to waiting, to be recomputed; not between schedule and commit.
+  // Puts a running sequence back to waiting, to be recomputed (the next step names it among the preempted); not between
+  // schedule and commit.
   void preempt(SeqId id);
   // Removes a finished sequence and returns it; every sequence is taken once. One that was finished between schedule and
   // commit keeps its kv_blocks until commit and can be taken only then.
@@ -83,7 +84,6 @@ class Scheduler {
   using Key = std::pair<int, SeqId>;  // (priority, arrival)
 
   Sequence& get(SeqId id);
-  Sequence& last_running();
   Key key(const Sequence& s) const { return {s.priority, s.id}; }
   int next_count(const Sequence& s) const;  // tokens it would like to compute in one step
   void force_preemption(Step& step);
@@ -92,7 +92,6 @@ class Scheduler {
   void plan_chunks(Step& step);
   int allocate(Sequence& s, int count, Step& step);
   void preempt_now(Sequence& s, Step& step);
-  void finish_now(Sequence& s, FinishReason reason);
 
   SchedulerOptions options_;
   BlockManager blocks_;
@@ -101,6 +100,7 @@ class Scheduler {
   std::set<Key> waiting_, running_;
   SeqId next_id_ = 0;
   bool is_in_flight_ = false;
+  Step next_step_;                           // has what preempt() did since the last step
   std::vector<SeqId> finished_in_flight_;  // their kv_blocks are released at commit
   int64_t num_steps_ = 0, num_preemptions_ = 0;
 };

@@ -21,8 +21,8 @@ const char* to_string(FinishReason reason);
 
 // What Scheduler::add takes.
 struct SequenceSpec {
-  std::vector<int32_t> prompt;  // not empty
-  SamplingParams params;        // validated
+  std::vector<int32_t> prompt = {};  // not empty
+  SamplingParams params = {};        // validated
   uint64_t seed = 0;            // params.seed, or drawn once for the request
   uint32_t choice_idx = 0;      // 0..params.n - 1
   int priority = 0;             // lower runs first
