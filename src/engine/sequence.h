@@ -47,7 +47,7 @@ struct Sequence {
   int num_tokens() const { return static_cast<int>(tokens.size()); }
   int num_output() const { return num_tokens() - num_prompt; }
   int num_remaining() const { return num_tokens() - num_computed; }  // tokens whose K and V are still to be computed
-  bool is_decoding() const { return num_remaining() == 1; }
+  bool is_decoding() const { return num_output() > 0 && num_remaining() == 1; }
   std::span<const int32_t> prompt() const { return std::span(tokens).first(static_cast<size_t>(num_prompt)); }
   std::span<const int32_t> output() const { return std::span(tokens).subspan(static_cast<size_t>(num_prompt)); }
 };
