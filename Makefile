@@ -4,6 +4,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help run build test check soak format clean
 
+# rustup's and Ubuntu's Rust, where tools/setup looks too.
+export PATH := $(HOME)/.cargo/bin:/usr/lib/rust-1.85/bin:$(PATH)
+
 # As many jobs as `make -j N` asks for, else one per core.
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(shell nproc))
 
@@ -35,4 +38,4 @@ format:  ## format all sources
 	tools/format
 
 clean:  ## remove everything that was built
-	rm -rf build build-asan build-tsan build-clang build-debug build-cuda
+	rm -rf build build-asan build-tsan build-clang build-debug build-cuda .cache
