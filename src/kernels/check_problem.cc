@@ -6,11 +6,10 @@
 namespace comet {
 namespace {
 
-void check_kv(const KvShape& kv, int num_heads) {
+void check_kv(const KvShape& kv) {
   COMET_CHECK(kv.bits == 4 || kv.bits == 8 || kv.bits == 16, "kv bits = {}", kv.bits);
   COMET_CHECK(kv.head_dim >= 2 && kv.head_dim <= 256 && kv.head_dim % 2 == 0, "head_dim = {}", kv.head_dim);
-  COMET_CHECK(kv.num_kv_heads >= 1 && num_heads % kv.num_kv_heads == 0, "num_heads = {}, num_kv_heads = {}", num_heads,
-              kv.num_kv_heads);
+  COMET_CHECK(kv.num_kv_heads >= 1, "num_kv_heads = {}", kv.num_kv_heads);
 }
 
 }  // namespace
@@ -57,14 +56,15 @@ void check_problem(const GemmProblem& p, const GemmW16Args& args) {
 }
 
 void check_problem(const RopeAppendProblem& p, const RopeAppendArgs& args) {
-  check_kv(p.kv, p.num_heads);
+  check_kv(p.kv);
   COMET_CHECK(!p.k_rotate || is_power_of_two(p.kv.head_dim), "{}", to_string(p));
   COMET_CHECK(args.qkv_dtype == DType::bf16 || args.qkv_dtype == DType::f32, "{}", to_string(p));
   COMET_CHECK((args.q_norm == nullptr) == (args.k_norm == nullptr), "{}", to_string(p));
 }
 
 void check_problem(const AttentionProblem& p, const AttentionArgs& args) {
-  check_kv(p.kv, p.num_heads);
+  check_kv(p.kv);
+  COMET_CHECK(p.num_heads >= 1 && p.num_heads % p.kv.num_kv_heads == 0, "{}", to_string(p));
   COMET_CHECK(p.out_dtype == DType::bf16 || p.out_dtype == DType::f32, "{}", to_string(p));
   COMET_CHECK(args.q != nullptr && args.cache != nullptr && args.out != nullptr, "{}", to_string(p));
 }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the subcommands share: how they register, options of loading, reading input.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "comet/comet.h"
+
+namespace comet::app {
+
+// Each adds its subcommand; the callback sets `run`, which main() calls after parsing. Exit codes: 0, 1 failed, 2 wrong use.
+using Run = std::function<int()>;
+
+void add_complete(CLI::App& app, Run& run);
+void add_chat(CLI::App& app, Run& run);
+void add_eval(CLI::App& app, Run& run);
+void add_quantize(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+void add_bench(CLI::App& app, Run& run);
+
+// --threads, --isa, --kv-bits, --max-model-len, --kv-memory ... of every command that loads a model.
+void add_load_options(CLI::App& app, api::LoadOptions& options);
+
+struct SamplingOptions {
+  api::Sampling sampling;
+  int max_tokens = 0;  // 0: to the end of the context
+  uint64_t seed = 0;
+};
+// --temp, --top-k, ... with the defaults of `options`.
+void add_sampling_options(CLI::App& app, SamplingOptions& options);
+api::Sampling resolve(const CLI::App& app, const SamplingOptions& options);
+
+// Loads with a progress bar, and says first what memory it will take.
+std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, bool quiet);
+
+// A whole file; "-" is standard input. Throws std::runtime_error with the reason.
+std::string read_text(const std::string& file);
+
+}  // namespace comet::app
