@@ -61,15 +61,14 @@ def include_problems(root, path, layers):
         if ".." in Path(name).parts:
             yield f"{path}:{number}: include {name} by its module path, not with .."
             continue
-        found = [base / name for base in (path.parent, Path("src"), Path("include")) if (root / base / name).is_file()]
-        if found:
-            target = module_of(found[0], layers)
-        else:
-            target = module_of(Path("src") / name, layers)
-            if target is not None:
-                yield f"{path}:{number}: {name} does not exist"
-                continue
-        if target is not None and target not in layers[owner]:
+        bases = (path.parent, Path("src"), Path("include"), Path())
+        found = [base / name for base in bases if (root / base / name).is_file()]
+        target = module_of(found[0] if found else Path("src") / name, layers)
+        if found and target is None:
+            yield f"{path}:{number}: {name} belongs to no module of the layer table"
+        elif not found and target is not None:
+            yield f"{path}:{number}: {name} does not exist"
+        elif target is not None and target not in layers[owner]:
             yield f"{path}:{number}: {owner} must not include {target} ({name})"
 
 

@@ -88,6 +88,16 @@ class Planted(unittest.TestCase):
         self.write("src/base/a.cc", SPDX + '#include "base/gone.h"\n')
         self.expect("src/base/a.cc:2: base/gone.h does not exist")
 
+    def test_tests_are_no_module(self):
+        self.write("tests/engine/sample.h", SPDX)
+        self.write("src/engine/a.cc", SPDX + '#include "tests/engine/sample.h"\n')
+        self.expect("src/engine/a.cc:2: tests/engine/sample.h belongs to no module of the layer table")
+
+    def test_path_from_the_root(self):
+        self.write("bench/gemm/a.h", SPDX)
+        self.write("bench/gemm/a.cc", SPDX + '#include "bench/gemm/a.h"\n#include "kernels/cpu/gemm.h"\n')
+        self.expect()
+
     def test_unknown_module(self):
         self.write("src/extra/a.cc", SPDX)
         self.expect("src/extra/a.cc:1: belongs to no module of the layer table")
