@@ -17,6 +17,7 @@ class ChatTemplate {
   static constexpr size_t kMaxTemplateBytes = size_t{1} << 20;
   static constexpr size_t kMaxContextBytes = size_t{16} << 20;  // messages and other variables, as JSON
   static constexpr size_t kMaxOutputBytes = size_t{32} << 20;
+  static constexpr int kMaxDepth = 100;  // of messages and other variables
 
   // The model's own template(s). Throws InvalidInput when there are none (the message names --chat-template) or one of them
   // does not parse (the message names template and line).
@@ -32,20 +33,15 @@ class ChatTemplate {
   std::string render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
                      const nlohmann::ordered_json& variables = nlohmann::ordered_json::object()) const;
 
-  // The source that render() would use.
+  // The source that render() uses.
   const std::string& source(bool has_tools = false) const { return select(has_tools).source; }
 
  private:
-  struct Template {
-    std::string name;  // as messages call it
-    std::string source;
-  };
-
-  void add(const std::string& key, Template t);
-  const Template& select(bool has_tools) const;
+  void add(const std::string& key, const TemplateSource& source);
+  const TemplateSource& select(bool has_tools) const;
 
   std::map<std::string, std::string> special_tokens_;
-  std::map<std::string, Template> templates_;  // by key: "default", "tool_use" ...
+  std::map<std::string, TemplateSource> templates_;
 };
 
 }  // namespace comet

@@ -31,18 +31,11 @@ class Detokenizer {
 
   const Tokenizer* tokenizer_;
   bool skip_special_;
-  bool at_start_;        // no token has been seen yet
-  std::string pending_;  // start of a UTF-8 character: at most 3 bytes
+  bool at_start_ = true;  // no text has been seen yet
+  std::string pending_;   // start of a UTF-8 character: at most 3 bytes
   // JoinRule::window: ids whose text is still needed, and how many of them had theirs returned.
   std::vector<int32_t> window_;
   size_t num_returned_ = 0;
 };
-
-// Moves the part of `bytes` that no later byte can change to the result as valid UTF-8 (what is not UTF-8 becomes U+FFFD, one
-// for each maximal part, as Unicode recommends) and leaves the start of a character (at most 3 bytes) in `bytes`.
-std::string take_valid_utf8(std::string& bytes);
-
-// All of `bytes` as valid UTF-8.
-std::string to_valid_utf8(std::string_view bytes);
 
 }  // namespace comet

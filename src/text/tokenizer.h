@@ -12,27 +12,25 @@
 #include <unordered_map>
 #include <vector>
 
+#include "text/decoder_rules.h"
 #include "text/tokenizer_config.h"
 
-namespace comet {
+struct CometTextTokenizer;  // the Rust tokenizer
 
-// How the tokenizer's decoder joins tokens; see detokenizer.h.
-enum class JoinRule : uint8_t {
-  bytes,          // the text is the bytes of the tokens in a row (byte-level BPE)
-  leading_space,  // the same, less one space at the very start (Llama 2)
-  window,         // anything else: only decode() knows
-};
+namespace comet {
 
 // Immutable after load; every const function may be called from any thread.
 class Tokenizer {
  public:
   static constexpr size_t kMaxTextBytes = size_t{64} << 20;  // of one encode()
 
+  static constexpr size_t kMaxFileBytes = size_t{256} << 20;
+
   // Reads tokenizer.json, and what TokenizerConfig::load finds beside it. Throws InvalidInput that names the file: missing,
   // no JSON, not a tokenizer.
   static Tokenizer load(const std::filesystem::path& folder);
 
-  // `tokenizer_json`: the contents of a tokenizer.json. `source` names it in error messages.
+  // `tokenizer_json`: the contents of a tokenizer.json; `source` names it in messages.
   static Tokenizer from_json(std::string_view tokenizer_json, TokenizerConfig config = {},
                              const std::string& source = "tokenizer.json");
 
@@ -51,8 +49,8 @@ class Tokenizer {
 
   // As spelled in the vocabulary ("Ġthe", "▁the", "<0x0A>").  Throws InvalidInput for an id that is no token.
   const std::string& token(int32_t id) const;
-  // What the token stands for inside a text (" the", "\n"); may be part of a UTF-8 character. With JoinRule::window the best
-  // that can be said of a token alone. Throws InvalidInput for an id that is no token.
+  // What the token stands for inside a text (" the", "\n"); may be part of a UTF-8 character. With JoinRule::window what
+  // decode() says of it alone. Throws InvalidInput for an id that is no token.
   std::string token_bytes(int32_t id) const;
   std::optional<int32_t> token_id(std::string_view token) const;
 
@@ -64,25 +62,31 @@ class Tokenizer {
 
   bool has_chat_template() const { return !config_.chat_templates.empty(); }
   const TokenizerConfig& config() const { return config_; }
-  JoinRule join_rule() const { return join_rule_; }
+  const DecoderRules& decoder_rules() const { return decoder_rules_; }
 
  private:
-  struct Handle;  // owns the Rust tokenizer
   struct Token {
     std::string text;
     bool exists = false, added = false, special = false;
   };
 
-  Tokenizer();
+  // What to change in the ids that tokenizer.json's post-processor gives; see TokenizerConfig::add_bos_token.
+  enum class Fix : uint8_t { none, add, drop };
+
+  Tokenizer() = default;
+  void read_table(std::string_view table, const std::string& source);
+  void find_special_tokens(const std::string& source);
+  std::vector<int32_t> encode_raw(std::string_view text, bool add_special) const;
   const Token& checked_token(int64_t id) const;
 
-  std::shared_ptr<const Handle> handle_;
+  std::shared_ptr<const CometTextTokenizer> handle_;
   TokenizerConfig config_;
   std::vector<Token> tokens_;
   std::unordered_map<std::string, int32_t> ids_;
   std::vector<int32_t> special_ids_, added_ids_;
   std::optional<int32_t> bos_id_, eos_id_;
-  JoinRule join_rule_ = JoinRule::window;
+  DecoderRules decoder_rules_;
+  Fix bos_fix_ = Fix::none, eos_fix_ = Fix::none;
 };
 
 }  // namespace comet

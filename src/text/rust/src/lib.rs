@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The functions of ../comet_text.h.
+
+mod limits;
+mod template;
+mod tokenizer;
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokenizers::Tokenizer;
+
+#[global_allocator]
+static ALLOCATOR: limits::LimitedAllocator = limits::LimitedAllocator;
+
+#[repr(C)]
+pub struct View {
+    data: *const u8,
+    size: usize,
+}
+
+#[repr(C)]
+pub struct Buffer {
+    data: *mut u8,
+    size: usize,
+}
+
+#[repr(C)]
+pub struct Template {
+    name: View,
+    source: View,
+    clock: template::Clock,
+}
+
+type Handle = *const Tokenizer;
+
+unsafe fn share(handle: Handle) -> Arc<Tokenizer> {
+    Arc::increment_strong_count(handle);
+    Arc::from_raw(handle)
+}
+
+impl View {
+    /// # Safety
+    /// data points to size bytes, or size is 0.
+    unsafe fn bytes(&self) -> Vec<u8> {
+        if self.size == 0 {
+            return Vec::new();
+        }
+        std::slice::from_raw_parts(self.data, self.size).to_vec()
+    }
+
+    unsafe fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes()).into_owned()
+    }
+}
+
+/// Stores what `work` returns, or why it failed, and gives 0 or 1.
+unsafe fn answer(out: *mut Buffer, work: impl FnOnce() -> Result<Vec<u8>, String>) -> i32 {
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(limits::panic_text(&*panic)));
+    let status = i32::from(result.is_err());
+    let bytes = result.unwrap_or_else(String::into_bytes).into_boxed_slice();
+    let size = bytes.len();
+    out.write(Buffer { data: Box::into_raw(bytes).cast(), size });
+    status
+}
+
+/// Runs work on `size` bytes of input with far more memory and time than an honest file or text takes.
+fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    let time = Duration::from_secs(20 + 20 * (size >> 20) as u64);
+    limits::run((256 << 20) + 400 * size, time, work)
+}
+
+/// # Safety
+/// Views and pointers are valid, as the header asks; so for all functions here.
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_create(json: View, added: View, tokenizer: *mut Handle, out: *mut Buffer) -> i32 {
+    answer(out, || {
+        let (json, added) = (json.bytes(), added.bytes());
+        let (created, table) = run(json.len(), move || tokenizer::create(&json, &added))?;
+        tokenizer.write(Arc::into_raw(Arc::new(created)));
+        Ok(table)
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_destroy(tokenizer: Handle) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(Arc::from_raw(tokenizer))));
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_encode(handle: Handle, text: View, special: bool, out: *mut Buffer) -> i32 {
+    answer(out, || {
+        let (tokenizer, text) = (share(handle), text.bytes());
+        run(text.len(), move || tokenizer::encode(&tokenizer, &text, special))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_decode(handle: Handle, ids: View, skip: bool, out: *mut Buffer) -> i32 {
+    answer(out, || {
+        let (tokenizer, ids) = (share(handle), ids.bytes());
+        run(ids.len(), move || tokenizer::decode(&tokenizer, &ids, skip))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_render(template: Template, context: View, max: usize, out: *mut Buffer) -> i32 {
+    answer(out, || {
+        let (name, source, clock) = (template.name.text(), template.source.text(), template.clock);
+        let (size, context) = (context.size + max, context.bytes());
+        run(size, move || template::render(&name, &source, &context, clock, max))
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn comet_text_free(buffer: Buffer) {
+    let slice = std::ptr::slice_from_raw_parts_mut(buffer.data, buffer.size);
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(slice))));
+}
