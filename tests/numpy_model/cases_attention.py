@@ -5,6 +5,7 @@ import numpy as np
 
 from attention import attention
 from cases_linear import scalar
+from cases_ties import head_rows, large_scores, probability_scales, query_rows
 from fp32 import F32, is_power_of_two
 from kv_cache import CacheRows, QkNorm, quantize_k, quantize_v, rope_append
 from layer_ops import rope_inv_freq, rope_table
@@ -66,9 +67,26 @@ def rope_append_cases(rng, large):
     for name, value in (("cos", 1), ("sin", 0)):
         unturned[name] = tensor(np.full_like(unturned[name].data, value))
     yield "unturned_ties", unturned
+    for bits in (4, 8):
+        yield f"near_ties_kv{bits}", _near_tie_heads(rng, bits, 100 if large else 8)
     normed = _append_inputs(rng, 2, 1, 64, 4, True)
     gains = {f"{n}_gain": tensor(rng.uniform(0.5, 2, 64).astype(F32)) for n in "qk"}
     yield "qk_norm_d64", {**normed, **gains, "eps": f32(1e-6)}
+
+
+def _near_tie_heads(rng, bits, tokens):
+    """K = 1 * cos with sin = 0: the table carries the values, so that K is not limited to bf16."""
+    qkv = np.ones((tokens, 3 * 64), F32)
+    cos = head_rows(rng, bits, tokens)
+    return {
+        "qkv": bf16(qkv),
+        "cos": tensor(cos),
+        "sin": tensor(np.zeros_like(cos)),
+        "num_heads": i32(1),
+        "num_kv_heads": i32(1),
+        "rotate": i32(False),
+        "bits": i32(bits),
+    }
 
 
 def rope_append_expected(inputs):
@@ -153,11 +171,18 @@ def attention_cases(rng, large):
     yield "decode_1101", _random_case(rng, 1, 1100, 2, 1, 64)
     yield "gqa7_d128_280", _random_case(rng, 2, 278, 7, 1, 128)
     yield "d80_130", _random_case(rng, 3, 127, 2, 1, 80)
-    yield "d256_140", _random_case(rng, 2, 138, 2, 1, 256)
-    yield "kv8_d64_270", _random_case(rng, 3, 267, 2, 1, 64, bits=8)
+    yield "d256_67", _random_case(rng, 2, 65, 2, 1, 256)
+    yield "kv8_d64_150", _random_case(rng, 3, 147, 2, 1, 64, bits=8)
     yield "kv8_d80_70", _random_case(rng, 3, 67, 2, 2, 80, bits=8)
+    yield "near_tie_queries", _attention_inputs(query_rows(rng, 12), *_random_cache(rng, 76, 1, 64, 4), 64)
+    k_rows, v_rows = _random_cache(rng, 130, 1, 64, 4)
+    v_rows = v_rows._replace(scale=probability_scales(rng, 130))
+    yield "tie_probabilities", _attention_inputs(np.zeros((1, 1, 64)), k_rows, v_rows, 129)
+    for head_dim in (128, 256) if large else (128,):
+        q, k_rows = large_scores(rng, 70, head_dim)
+        yield f"large_scores_d{head_dim}", _attention_inputs(q, k_rows, _random_cache(rng, 70, 1, head_dim, 4)[1], 69)
     yield "edge_queries", _edge_queries(rng)
-    for blocks, last_keys in ((6, 5), (9, 3)) + (((33, 40), (70, 1)) if large else ()):
+    for blocks, last_keys in ((9, 3),) + (((6, 64), (33, 40), (70, 1)) if large else ()):
         yield f"cancel_{blocks}_blocks", _cancel_case(rng, blocks, last_keys)
 
     inputs = _random_case(rng, 2, 198, 2, 1, 64)

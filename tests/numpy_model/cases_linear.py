@@ -4,6 +4,7 @@
 import numpy as np
 
 from activations import Activations, Site, max_ratio, pack_activations, quantize_act
+from cases_ties import activation_rows
 from fp32 import F32, round_bf16
 from linear import accumulate, linear_w4ax, linear_w8a8, scale_output
 from safetensors_io import bf16, f32, i32, tensor
@@ -131,7 +132,7 @@ _ACT_CONFIGS = {
     "mixed_bits8_rotated": (384, 2, 8, True, 1.0, 1.0),
     "padded_bits4": (200, 1, 4, True, 1.0, 1.0),
     "padded_bits8": (64, 0, 8, True, 1.0, 1.0),
-    "padded_one": (257, 1, 4, False, 1.0, 1.0),
+    "padded_one": (129, 1, 4, False, 1.0, 1.0),
     "smallest_clips": (256, 1, 4, True, 2.0**-8, 2.0**-8),
 }
 
@@ -159,9 +160,14 @@ def act_cases(rng, large):
     for name, config in _ACT_CONFIGS.items():
         site, perm = random_site(rng, *config)
         yield name, {"x": tensor(_scatter(edge_rows(rng, config[0]), perm)), **site_tensors(site)}
-    site, _ = random_site(rng, 1280, 1, 4, rotate=False)
-    spread = np.repeat(rng.uniform(0.02, 1, (3, 10)), GROUP, axis=1)[:, site.act_perm.argsort()]
-    yield "all_multipliers", {"x": tensor((rng.standard_normal((3, 1280)) * spread).astype(F32)), **site_tensors(site)}
+    site, perm = random_site(rng, 1280, 1, 4, rotate=False)
+    rows = activation_rows(rng, site, 40 if large else 3)
+    yield "near_ties_many_groups", {"x": tensor(_scatter(rows, perm)), **site_tensors(site)}
+    for bits2, clips in ((4, ()), (4, (0.97, 0.95)), (8, ())):
+        site, perm = random_site(rng, 384, 1, bits2, False, *clips)
+        rows = activation_rows(rng, site, 100 if large else 6)
+        name = f"near_ties_bits{bits2}{'_clipped' if clips else ''}"
+        yield name, {"x": tensor(_scatter(rows, perm)), **site_tensors(site)}
     for index in range(24 if large else 0):
         channels = int(rng.integers(1, 4096))
         n8 = int(rng.integers(0, -(-channels // GROUP) + 1))

@@ -63,7 +63,7 @@ def exp2(x):
     p = fma(f, c5, c4)
     for c in (c3, c2, c1, F32(1)):
         p = fma(f, p, c)
-    scaled = (p.view(np.int32) + (n.astype(np.int32) << 23)).view(F32)
+    scaled = (p.view(np.int32) + (n.astype(np.int32) << np.int32(23))).view(F32)
     outside = np.where(x >= F32(128), F32(np.inf), np.where(x < F32(-126), F32(0), F32(np.nan)))
     return np.where(inside, scaled, outside)
 
@@ -77,7 +77,7 @@ def to_bf16_bits(x):
 
 def from_bf16_bits(bits):
     """bf16 bit patterns (u16) -> fp32, exact."""
-    return (np.asarray(bits, np.uint16).astype(np.uint32) << 16).view(F32)
+    return (np.asarray(bits, np.uint16).astype(np.uint32) << np.uint32(16)).view(F32)
 
 
 def round_bf16(x):
