@@ -2,6 +2,8 @@
 // quantize_act: (nothing | RMSNorm | SiLU-mul) -> permute -> rotate -> quantize, one op by definition. POD only.
 #pragma once
 
+#include <math.h>
+
 #include "quant/activations.h"
 
 namespace comet {
