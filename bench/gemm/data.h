@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Benchmark data made on the device: N(0, 1) weights and activations through our number formats, since power and so speed
+// depend on the values; and a slow check of any GEMM result against the formula.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "quant/activations.h"
+
+namespace comet::cuda {
+
+// Canonical progressive weights of N(0, 1) values, round to nearest.
+void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n, int k,
+                     uint32_t seed);
+
+// values [m, k] row-major and the same in tiles_sm90 order; 8-bit codes in the first groups, m * a4 in the others if bits2 = 4.
+struct BenchActs {
+  int8_t* rows;
+  int8_t* tiles;
+  uint32_t* sums;
+  float* scales;
+  int32_t* factors;
+};
+void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, int bits2);
+
+// N(0, 1) in 16-bit floats (bf16 or fp16 bits), e4m3 bytes or int8 for the baselines.
+enum class DenseType { f16, e4m3, s8 };
+void make_dense(void* out, size_t count, DenseType type, uint32_t seed);
+
+// Number of outputs of `samples` random ones (all, where samples is 0) that differ from the formula.
+struct CheckArgs {
+  const uint8_t* codes;
+  const uint8_t* group_scales;
+  const uint8_t* group_zeros;
+  const float* channel_scales;
+  const int8_t* rows;
+  const float* scales;
+  const int32_t* factors;
+  const uint16_t* d;  // bf16
+  int m, n, k, num_int8_groups;
+};
+int count_wrong(const CheckArgs& args, int samples);
+
+}  // namespace comet::cuda

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+// comet-bench-gemm: gemm_w4ax on this GPU beside cuBLAS fp16 and cuBLASLt fp8 and int8, in one run, weights rotated through
+// more than the L2, CUDA graphs, medians. --sweep times every plan instead, to tune the choice.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "bench/gemm/cublas.h"
+#include "bench/gemm/data.h"
+#include "bench/gemm/device_array.h"
+#include "kernels/cuda/gemm_sm90.h"
+#include "kernels/cuda/layouts_sm90.h"
+
+namespace comet::cuda {
+namespace {
+
+struct Shape {
+  const char* name;
+  int n, k;
+};
+constexpr Shape kShapes[] = {{"8B.qkv", 6144, 4096},    {"8B.o", 4096, 4096},     {"8B.gate_up", 28672, 4096}, {"8B.down", 4096, 14336},
+                             {"70B.qkv", 10240, 8192},  {"70B.o", 8192, 8192},    {"70B.gate_up", 57344, 8192}, {"70B.down", 8192, 28672}};
+constexpr size_t kRotatedBytes = size_t{160} << 20;  // more than twice the L2
+
+struct Options {
+  std::vector<std::string> shapes;
+  std::vector<int> ms = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+  int share4 = 0;  // percent of the groups that are 4-bit
+  bool sweep = false, check = true, baselines = true;
+  std::string cublas_folder, json;
+  int rounds = 7;
+  double replay_us = 2500.0;
+};
+
+int copies_of(size_t bytes) { return static_cast<int>(std::clamp<size_t>(kRotatedBytes / bytes + 1, 2, 64)); }
+
+// A timed thing: launch(i) enqueues one product with the i-th copy of the weights.
+struct Candidate {
+  std::string name;
+  std::function<void(int)> launch;
+  GemmPlan plan;
+  double us = 0.0;
+  cudaGraphExec_t graph = nullptr;
+  int launches = 0;
+  std::vector<double> samples;
+};
+
+class Timer {
+ public:
+  explicit Timer(cudaStream_t stream) : stream_(stream) {
+    COMET_CUDA_CHECK(cudaEventCreate(&begin_));
+    COMET_CUDA_CHECK(cudaEventCreate(&end_));
+  }
+
+  double time_us(const std::function<void()>& work) {
+    COMET_CUDA_CHECK(cudaEventRecord(begin_, stream_));
+    work();
+    COMET_CUDA_CHECK(cudaEventRecord(end_, stream_));
+    COMET_CUDA_CHECK(cudaEventSynchronize(end_));
+    float ms = 0.0f;
+    COMET_CUDA_CHECK(cudaEventElapsedTime(&ms, begin_, end_));
+    return ms * 1e3;
+  }
+
+  // Medians over rounds in which every candidate's graph is replayed once, in turn.
+  void run(std::vector<Candidate>& candidates, const Options& options) {
+    for (Candidate& c : candidates) {
+      c.launch(0);
+      const double guess = std::max(2.0, time_us([&] { for (int i = 0; i < 4; ++i) c.launch(i); }) / 4);
+      c.launches = static_cast<int>(std::clamp(options.replay_us / guess, 6.0, 400.0));
+      cudaGraph_t graph;
+      COMET_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+      for (int i = 0; i < c.launches; ++i) c.launch(i);
+      COMET_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+      COMET_CUDA_CHECK(cudaGraphInstantiate(&c.graph, graph, 0));
+      COMET_CUDA_CHECK(cudaGraphDestroy(graph));
+      COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_));
+    }
+    for (int round = 0; round < options.rounds; ++round)
+      for (Candidate& c : candidates)
+        c.samples.push_back(time_us([&] { COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_)); }) / c.launches);
+    for (Candidate& c : candidates) {
+      std::sort(c.samples.begin(), c.samples.end());
+      c.us = c.samples[c.samples.size() / 2];
+      COMET_CUDA_CHECK(cudaGraphExecDestroy(c.graph));
+    }
+  }
+
+ private:
+  cudaStream_t stream_;
+  cudaEvent_t begin_, end_;
+};
+
+// One layer's weights in our format, copied until they exceed the L2.
+struct W4Layer {
+  int n, k, copies;
+  DeviceArray<uint8_t> codes, group_scales, group_zeros, packed;
+  DeviceArray<float> channel_scales;
+  size_t bytes;
+
+  W4Layer(int n_, int k_, cudaStream_t stream)
+      : n(n_), k(k_), codes(static_cast<size_t>(n) * k / 2), group_scales(static_cast<size_t>(n) * k / kGroup),
+        group_zeros(group_scales.size()), channel_scales(n), bytes(packed_weight_bytes(n, k, kUnitBytesW4)) {
+    copies = copies_of(bytes);
+    packed = DeviceArray<uint8_t>(bytes * copies);
+    make_weights_w4(codes.data(), group_scales.data(), group_zeros.data(), channel_scales.data(), n, k, 1);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    for (int i = 0; i < copies; ++i)
+      pack_w4ax_sm90({n, k, codes.data(), group_scales.data(), group_zeros.data(), nullptr}, packed.data() + i * bytes, stream);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+  }
+};
+
+struct Acts {
+  DeviceArray<int8_t> rows, tiles;
+  DeviceArray<uint32_t> sums;
+  DeviceArray<float> scales;
+  DeviceArray<int32_t> factors;
+
+  Acts(int m, int k, int n8, int bits2)
+      : rows(static_cast<size_t>(m) * k), tiles(static_cast<size_t>(padded_tokens(m)) * k), sums(padded_tokens(m)),
+        scales(padded_tokens(m)), factors(padded_tokens(m)) {
+    make_activations({rows.data(), tiles.data(), sums.data(), scales.data(), factors.data()}, m, k, n8, bits2);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+  }
+};
+
+std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
+  if (p.m <= kMaxGemvTokens) return {gemv_plan(p, sms), gemv_plan(p, 2 * sms)};
+  std::vector<GemmPlan> plans;
+  for (const TileChoice& tile : w4ax_tiles_sm90()) {
+    if (tile.tile_m >= 2 * padded_tokens(p.m) && tile.tile_m > 32) continue;
+    if (p.m > 8 * tile.tile_m) continue;
+    for (const bool split : {false, true})
+      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm) plans.push_back(tile_plan(p, tile, sms * per_sm, split));
+  }
+  return plans;
+}
+
+class Bench {
+ public:
+  Bench(const Options& options) : options_(options) {
+    COMET_CUDA_CHECK(cudaGetDeviceProperties(&device_, 0));
+    COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    timer_ = std::make_unique<Timer>(stream_);
+    if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
+    int driver = 0;
+    COMET_CUDA_CHECK(cudaDriverGetVersion(&driver));
+    result_ = {{"gpu", device_.name}, {"sms", device_.multiProcessorCount}, {"cuda_driver", driver}, {"share4", options.share4}};
+  }
+
+  void run() {
+    const int max_m = *std::max_element(options_.ms.begin(), options_.ms.end());
+    for (const Shape& shape : kShapes) {
+      if (!options_.shapes.empty() && std::find(options_.shapes.begin(), options_.shapes.end(), shape.name) == options_.shapes.end())
+        continue;
+      const W4Layer layer(shape.n, shape.k, stream_);
+      DeviceArray<uint8_t> d(static_cast<size_t>(std::max(16, max_m)) * shape.n * 4), dense_x, dense_w;
+      if (dense_) {
+        const size_t bytes = static_cast<size_t>(shape.n) * shape.k * 2;
+        dense_w = DeviceArray<uint8_t>(bytes * copies_of(bytes));
+        dense_x = DeviceArray<uint8_t>(static_cast<size_t>(std::max(16, max_m)) * shape.k * 2);
+      }
+      for (const int m : options_.ms) run_point(shape, layer, m, d.data(), dense_x, dense_w);
+    }
+    summarize();
+  }
+
+ private:
+  void run_point(const Shape& shape, const W4Layer& layer, int m, uint8_t* d, const DeviceArray<uint8_t>& dense_x,
+                 const DeviceArray<uint8_t>& dense_w) {
+    const int groups = shape.k / kGroup, n8 = options_.share4 == 0 ? 0 : groups - groups * options_.share4 / 100;
+    const GemmProblem problem{m, shape.n, shape.k, n8, GemmOutput::bf16};
+    const Acts acts(m, shape.k, n8, options_.share4 == 0 ? 8 : 4);
+    GemmArgs args;
+    args.a.layout = ActLayout::tiles_sm90;
+    args.a.values = acts.tiles.data();
+    args.a.region1_factors = acts.factors.data();
+    args.a.scales = acts.scales.data();
+    args.a.sums = acts.sums.data();
+    args.channel_scales = layer.channel_scales.data();
+    args.d = d;
+
+    std::vector<Candidate> candidates;
+    const GemmPlan chosen = plan_gemm_w4ax_sm90(problem, device_.multiProcessorCount);
+    std::vector<GemmPlan> plans = {chosen};
+    if (options_.sweep) {
+      const auto more = all_plans(problem, device_.multiProcessorCount);
+      plans.insert(plans.end(), more.begin(), more.end());
+    }
+    size_t partial_bytes = 0, counter_bytes = 0;
+    for (const GemmPlan& plan : plans)
+      partial_bytes = std::max(partial_bytes, plan.partial_bytes()), counter_bytes = std::max(counter_bytes, plan.counter_bytes());
+    const DeviceArray<uint8_t> partials(partial_bytes + 16);
+    const DeviceArray<uint32_t> counters(counter_bytes / 4 + 4);
+    const GemmWorkspace workspace{partials.data(), counters.data()};
+    for (const GemmPlan& plan : plans) {
+      Candidate c;
+      c.name = "w4ax";
+      c.plan = plan;
+      c.launch = [&, plan](int i) {
+        GemmArgs copy = args;
+        copy.b = {layer.packed.data() + layer.bytes * (i % layer.copies), layer.bytes, layer.n, layer.k};
+        gemm_w4ax_sm90(problem, copy, plan, workspace, stream_);
+      };
+      if (options_.check) check(problem, layer, acts, c, d);
+      candidates.push_back(c);
+    }
+    if (dense_) add_baselines(shape, m, d, dense_x, dense_w, candidates);
+    timer_->run(candidates, options_);
+    report(shape, problem, layer, candidates);
+  }
+
+  void check(const GemmProblem& p, const W4Layer& layer, const Acts& acts, const Candidate& c, uint8_t* d) {
+    COMET_CUDA_CHECK(cudaMemsetAsync(d, 0xff, static_cast<size_t>(p.m) * p.n * 2, stream_));
+    c.launch(0);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    const CheckArgs check_args{layer.codes.data(), layer.group_scales.data(), layer.group_zeros.data(), layer.channel_scales.data(),
+                               acts.rows.data(), acts.scales.data(), acts.factors.data(), reinterpret_cast<uint16_t*>(d),
+                               p.m, p.n, p.k, p.num_int8_groups};
+    const int wrong = count_wrong(check_args, static_cast<int64_t>(p.m) * p.n > 100000 ? 100000 : 0);
+    if (wrong != 0) {
+      std::printf("WRONG: %d outputs, m %d n %d k %d, %s\n", wrong, p.m, p.n, p.k, to_string(c.plan).c_str());
+      wrong_ += wrong;
+    }
+  }
+
+  void add_baselines(const Shape& s, int m, uint8_t* d, const DeviceArray<uint8_t>& x, const DeviceArray<uint8_t>& w,
+                     std::vector<Candidate>& candidates) {
+    struct Kind { const char* name; DenseType type; size_t bytes; int min_m; };
+    const size_t half = w.bytes() / 2;  // fp16 uses all of w, the 8-bit types the halves
+    for (const Kind kind : {Kind{"fp16", DenseType::f16, 2, 1}, Kind{"fp8", DenseType::e4m3, 1, 16}, Kind{"int8", DenseType::s8, 1, 17}}) {
+      const bool is_dropped = kind.type == DenseType::s8 && m < kind.min_m;
+      if (is_dropped) continue;
+      const int padded = std::max(m, kind.min_m);
+      const size_t one = static_cast<size_t>(s.n) * s.k * kind.bytes;
+      const int copies = static_cast<int>((kind.bytes == 2 ? w.bytes() : half) / one);
+      std::vector<Candidate> single(1);
+      single[0].name = kind.name;
+      single[0].launch = [=, this, x_data = x.data(), w_data = w.data()](int i) {
+        const uint8_t* wi = w_data + one * (i % copies);
+        if (kind.type == DenseType::f16) dense_->fp16(x_data, wi, d, padded, s.n, s.k);
+        if (kind.type == DenseType::e4m3) dense_->fp8(x_data, wi, d, padded, s.n, s.k);
+        if (kind.type == DenseType::s8) dense_->int8(x_data, wi, d, padded, s.n, s.k);
+      };
+      // Each type needs its own bytes, so the dense kinds are timed one after another, ours again beside each.
+      make_dense(x.data(), static_cast<size_t>(padded) * s.k, kind.type, 5);
+      make_dense(w.data(), static_cast<size_t>(copies) * s.n * s.k, kind.type, 6);
+      COMET_CUDA_CHECK(cudaDeviceSynchronize());
+      single.push_back(candidates[0]);
+      timer_->run(single, options_);
+      baseline_us_[kind.name] = single[0].us;
+      beside_us_[kind.name] = single[1].us;
+    }
+  }
+
+  void report(const Shape& s, const GemmProblem& p, const W4Layer& layer, std::vector<Candidate>& candidates) {
+    const double operations = 2.0 * p.m * p.n * p.k;
+    const Candidate& ours = candidates[0];
+    nlohmann::json row = {{"shape", s.name}, {"m", p.m}, {"n", p.n}, {"k", p.k}, {"us", ours.us}, {"plan", to_string(ours.plan)}};
+    std::printf("%-12s M %4d %8.2f us %5.0f TOPS %4.2f TB/s", s.name, p.m, ours.us, operations / ours.us / 1e6, layer.bytes / ours.us / 1e6);
+    for (const char* kind : {"fp16", "fp8", "int8"}) {
+      if (!baseline_us_.count(kind)) continue;
+      const double ratio = baseline_us_[kind] / beside_us_[kind];
+      std::printf(" | %s %8.2f x%4.2f", kind, baseline_us_[kind], ratio);
+      row[kind] = {{"us", baseline_us_[kind]}, {"speedup", ratio}};
+    }
+    std::printf(" | %s\n", to_string(ours.plan).c_str());
+    if (options_.sweep) {
+      std::vector<Candidate*> order;
+      for (size_t i = 1; i < candidates.size(); ++i) order.push_back(&candidates[i]);
+      std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->us < b->us; });
+      for (auto* c : order) {
+        std::printf("    %8.2f us (%8.2f) %s\n", c->us, predicted_us(p, c->plan, device_.multiProcessorCount, layer.bytes), to_string(c->plan).c_str());
+        row["sweep"].push_back({{"us", c->us}, {"tile_m", c->plan.tile_m}, {"ctas", c->plan.ctas}, {"full", c->plan.schedule.full_tiles}, {"range", c->plan.schedule.range_groups}});
+      }
+    }
+    std::fflush(stdout);
+    result_["rows"].push_back(row);
+    baseline_us_.clear();
+  }
+
+  void summarize() {
+    struct Range { const char* name; int first, last; };
+    for (const char* kind : {"fp16", "fp8"})
+      for (const Range r : {Range{"M 2-8", 2, 8}, {"M 16-256", 16, 256}, {"M 512-4096", 512, 4096}}) {
+        double sum = 0.0, least = 1e9;
+        int count = 0;
+        for (const auto& row : result_["rows"]) {
+          const int m = row["m"];
+          if (m < r.first || m > r.last || !row.contains(kind) || m == 32 || m == 128) continue;
+          const double x = row[kind]["speedup"];
+          sum += std::log(x), least = std::min(least, x), ++count;
+        }
+        if (count == 0) continue;
+        std::printf("%s, %s: geometric mean %.2fx, least %.2fx over %d points\n", kind, r.name, std::exp(sum / count), least, count);
+        result_["means"][std::string(kind) + " " + r.name] = {{"mean", std::exp(sum / count)}, {"least", least}};
+      }
+    result_["wrong"] = wrong_;
+    std::printf("wrong outputs: %d\n", wrong_);
+    if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
+  }
+
+  Options options_;
+  cudaDeviceProp device_{};
+  cudaStream_t stream_ = nullptr;
+  std::unique_ptr<Timer> timer_;
+  std::unique_ptr<DenseGemm> dense_;
+  std::map<std::string, double> baseline_us_, beside_us_;
+  nlohmann::json result_;
+  int wrong_ = 0;
+};
+
+}  // namespace
+}  // namespace comet::cuda
+
+int main(int argc, char** argv) {
+  comet::cuda::Options options;
+  CLI::App app{"gemm_w4ax on this GPU beside cuBLAS"};
+  app.add_option("--shapes", options.shapes, "names such as 8B.qkv")->delimiter(',');
+  app.add_option("--m", options.ms, "numbers of tokens")->delimiter(',');
+  app.add_option("--share4", options.share4, "percent of 4-bit groups: 0, 75, 100");
+  app.add_flag("--sweep", options.sweep, "time every plan");
+  app.add_flag("!--no-check", options.check, "skip the comparison with the formula");
+  app.add_flag("!--no-baselines", options.baselines, "ours only");
+  app.add_option("--cublas", options.cublas_folder, "folder of libcublas.so.13");
+  app.add_option("--rounds", options.rounds, "replays of each graph");
+  app.add_option("--replay-us", options.replay_us, "length of a replay");
+  app.add_option("--json", options.json, "write the figures here");
+  CLI11_PARSE(app, argc, argv);
+  try {
+    comet::cuda::Bench(options).run();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "comet-bench-gemm: %s\n", e.what());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Device arguments and launch functions of the Hopper GEMMs; the kernels are one file per tile so that they build apart.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/tile/work.cuh"
+#include "kernels/gemm.h"
+
+namespace comet::cuda {
+
+struct GemmKernelArgs {
+  const uint8_t* weights = nullptr;   // units of layouts_sm90.h
+  const int8_t* values = nullptr;     // tiles or, for gemv, mma fragments of layouts_sm90.h
+  const uint32_t* sums = nullptr;     // [m]
+  const float* scales = nullptr;      // [m]
+  const int32_t* factors = nullptr;   // [m]
+  const float* channel_scales = nullptr;
+  const float* bias = nullptr;        // [n] or null
+  void* d = nullptr;                  // [m, n]
+  int m = 0, n = 0, num_int8_groups = 0;
+  GemmOutput output = GemmOutput::bf16;
+  Schedule schedule;
+  int4* partials = nullptr;           // split tiles: [2 * CTAs][2 warpgroups][tile_m / 8][128 threads]
+  uint32_t* counters = nullptr;       // split tiles: [split tiles][2 warpgroups], zero between launches
+  int strips_per_pass = 0;            // gemv: strips of 16 rows that a CTA computes together
+};
+
+struct LaunchShape {
+  int ctas = 0;
+  cudaStream_t stream = nullptr;
+};
+
+// One entry per (weights, tile_m): gemm_<scheme>_sm90_m<tile_m>.cu.
+struct GemmTileKernel {
+  int tile_m;
+  int ctas_per_sm;  // that fit beside each other, with the registers and shared memory of one
+  void (*launch)(const GemmKernelArgs&, const LaunchShape&);
+};
+
+extern const GemmTileKernel kGemmW4axM32, kGemmW4axM64, kGemmW4axM96, kGemmW4axM128, kGemmW4axM192, kGemmW4axM256;
+extern const GemmTileKernel kGemmW8a8M32, kGemmW8a8M128, kGemmW8a8M256;
+
+// m <= kMaxGemvTokens.
+void launch_gemv_w4ax(const GemmKernelArgs& args, const LaunchShape& shape);
+void launch_gemv_w8a8(const GemmKernelArgs& args, const LaunchShape& shape);
+
+}  // namespace comet::cuda

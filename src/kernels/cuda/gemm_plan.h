@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which Hopper kernel computes a GEMM and how its tiles are dealt: a pure function of shapes and the number of SMs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/tile/work.cuh"
+#include "kernels/gemm.h"
+
+namespace comet::cuda {
+
+struct GemmPlan {
+  int tile_m = 0;  // tokens of a tile; 0: the gemv
+  int ctas = 0;
+  Schedule schedule;        // gemv: only groups
+  int strips_per_pass = 0;  // gemv
+
+  size_t partial_bytes() const;  // workspace for split tiles
+  size_t counter_bytes() const;  // zero before the first launch; every launch leaves them zero
+};
+
+// The token tiles that are built for a scheme, and how many of their CTAs fit an SM.
+struct TileChoice {
+  int tile_m = 0, ctas_per_sm = 1;
+};
+const std::vector<TileChoice>& w4ax_tiles_sm90();
+const std::vector<TileChoice>& w8a8_tiles_sm90();
+
+// Tiles dealt whole, except that with split the last, incomplete wave is cut along k (all of it where there is one only).
+GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split);
+GemmPlan gemv_plan(const GemmProblem& p, int num_ctas);
+
+// Microseconds that the plan is expected to take; compared between plans of a problem.
+double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes);
+
+GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms);
+GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms);
+
+std::string to_string(const GemmPlan& plan);
+
+}  // namespace comet::cuda

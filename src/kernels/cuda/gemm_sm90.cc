@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/gemm_sm90.h"
+
+#include <array>
+
+#include "base/check.h"
+#include "kernels/cuda/gemm_kernels_sm90.h"
+#include "kernels/cuda/layouts_sm90.h"
+
+namespace comet::cuda {
+namespace {
+
+const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t count, int tile_m) {
+  for (size_t i = 0; i < count; ++i)
+    if (kernels[i]->tile_m == tile_m) return *kernels[i];
+  throw Error(fmt::format("no GEMM kernel has a tile of {} tokens", tile_m));
+}
+
+GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace) {
+  COMET_CHECK(args.a.layout == ActLayout::tiles_sm90, "activations are not in tiles_sm90 order");
+  COMET_CHECK((plan.tile_m == 0) == (p.m <= kMaxGemvTokens), "m = {} with tiles of {}", p.m, plan.tile_m);
+  COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");
+  GemmKernelArgs k;
+  k.weights = static_cast<const uint8_t*>(args.b.data);
+  k.values = args.a.values;
+  k.sums = args.a.sums;
+  k.scales = args.a.scales;
+  k.factors = args.a.region1_factors;
+  k.channel_scales = args.channel_scales;
+  k.bias = args.bias;
+  k.d = args.d;
+  k.m = p.m, k.n = p.n, k.num_int8_groups = p.num_int8_groups;
+  k.output = p.output;
+  k.schedule = plan.schedule;
+  k.partials = static_cast<int4*>(workspace.partials);
+  k.counters = workspace.counters;
+  k.strips_per_pass = plan.strips_per_pass;
+  return k;
+}
+
+}  // namespace
+
+void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
+                    cudaStream_t stream) {
+  static constexpr std::array kernels = {&kGemmW4axM32,  &kGemmW4axM64,  &kGemmW4axM96,
+                                         &kGemmW4axM128, &kGemmW4axM192, &kGemmW4axM256};
+  const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
+  if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
+  kernel_for(kernels.data(), kernels.size(), plan.tile_m).launch(k, {plan.ctas, stream});
+}
+
+void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
+                    cudaStream_t stream) {
+  static constexpr std::array kernels = {&kGemmW8a8M32, &kGemmW8a8M128, &kGemmW8a8M256};
+  const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
+  if (plan.tile_m == 0) return launch_gemv_w8a8(k, {plan.ctas, stream});
+  kernel_for(kernels.data(), kernels.size(), plan.tile_m).launch(k, {plan.ctas, stream});
+}
+
+}  // namespace comet::cuda

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// gemm_w4ax_sm90: the kernel's name and its launch, for one token tile a file.
+#pragma once
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/tile/gemm_sm90.cuh"
+
+namespace comet::cuda {
+
+template <int kTileM, int kStages, int kCtasPerSm>
+__global__ void __launch_bounds__(gemm_threads(kTileM), kCtasPerSm) gemm_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
+  gemm_sm90<WeightsW4, kTileM, kStages>(args);
+}
+
+template <int kTileM, int kStages, int kCtasPerSm>
+void launch_gemm_w4ax(const GemmKernelArgs& args, const LaunchShape& shape) {
+  constexpr int kShared = GemmShared<WeightsW4, kTileM, kStages>::kBytes;
+  static_assert((kShared + 1024) * kCtasPerSm <= 228 * 1024, "CTAs do not fit an SM");
+  auto* kernel = gemm_w4ax_sm90<kTileM, kStages, kCtasPerSm>;
+  static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
+  static_cast<void>(allowed);
+  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM), kShared, shape.stream}, args);
+}
+
+}  // namespace comet::cuda

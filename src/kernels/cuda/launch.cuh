@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches a kernel so that it may start while the kernel before it ends.
+#pragma once
+
+#include "kernels/cuda/cuda_check.h"
+
+namespace comet::cuda {
+
+struct LaunchConfig {
+  int ctas = 0, threads = 0, shared_bytes = 0;
+  cudaStream_t stream = nullptr;
+};
+
+template <class Args>
+void launch_dependent(void (*kernel)(Args), const LaunchConfig& config, const Args& args) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = dim3(config.ctas);
+  launch.blockDim = dim3(config.threads);
+  launch.dynamicSmemBytes = config.shared_bytes;
+  launch.stream = config.stream;
+  launch.attrs = &attribute;
+  launch.numAttrs = 1;
+  COMET_CUDA_CHECK(cudaLaunchKernelEx(&launch, kernel, args));
+}
+
+// Raises the kernel's limit of dynamic shared memory once.
+template <class Kernel>
+void allow_shared_bytes(Kernel* kernel, int bytes) {
+  COMET_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+}
+
+}  // namespace comet::cuda

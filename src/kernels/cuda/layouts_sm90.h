@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Byte orders of weights and activations for Hopper, written once for packers, kernels and tests. POD only.
+#pragma once
+
+#include "quant/activations.h"
+
+namespace comet::cuda {
+
+// ---- Weights: strips of 16 rows, for each strip its groups of k in order, for each (strip, group) one unit.
+//
+//   4-bit unit, 1040 bytes:   codes [half 0..1][lane 0..31][16 bytes] | parameter bytes [pair 0..7]{row g, row g + 8}
+//   8-bit unit, 2048 bytes:   codes [quarter 0..3][lane 0..31][16 bytes]
+//
+// Lane l of a warp has g = l / 4, t = l % 4. A unit is the register operand of mma.m16n8k32 and of one warp's part of
+// wgmma.m64nNk32 for four steps of k = 32:
+//
+//   word w = 0..7 of a lane (4-bit): byte b holds k = 32 (w / 2) + 16 (w % 2) + 4 t + b of two rows,
+//        bits 3..0 row g,  bits 7..4 row g + 8:   two masks and a shift give the registers a0/a2 and a1/a3
+//   word w = 0..15 (8-bit): row g + 8 (w % 2), byte b holds k = 32 (w / 4) + 16 ((w / 2) % 2) + 4 t + b
+//
+// A strip is one contiguous run, so rows may be dealt to SMs in sixteens and any run of groups is one bulk copy.
+// Rows from n to the end of the last strip are zero.
+constexpr int kStripRows = 16;
+constexpr int kUnitBytesW4 = 1040;
+constexpr int kUnitBytesW8 = 2048;
+constexpr int kUnitParamsW4 = 1024;  // where the parameter bytes start
+
+constexpr int num_strips(int n) { return (n + kStripRows - 1) / kStripRows; }
+
+constexpr size_t packed_weight_bytes(int n, int k, int unit_bytes) {
+  return static_cast<size_t>(num_strips(n)) * (k / kGroup) * unit_bytes;
+}
+
+// ---- Activations: for each group, blocks of 8 tokens; a block is 1024 bytes. m is rounded up to a multiple of 8.
+//
+//   m > kMaxGemvTokens:  token r of the block is a row of 128 bytes; its 16-byte piece c lies at piece c ^ r
+//                        (the 128-byte swizzle of wgmma's shared operand), so that any run of blocks of a group is a tile
+//   m <= kMaxGemvTokens: the column operand of mma.m16n8k32: [half 0..1][lane][16 bytes], lane = 4 r + t;
+//                        word w = 0..7 of a lane: byte b holds k = 32 (w / 2) + 16 (w % 2) + 4 t + b
+//
+// The arrays region1_factors, scales and sums are padded to a multiple of 8 tokens. multipliers and group_sums are not
+// written: the main loop needs neither.
+constexpr int kMaxGemvTokens = 16;
+constexpr int kBlockTokens = 8;
+constexpr int kBlockBytes = kBlockTokens * kGroup;
+
+constexpr int padded_tokens(int m) { return round_up(m, kBlockTokens); }
+
+// Byte of token t, channel k in QuantizedActs::values of m tokens.
+constexpr size_t activation_offset_sm90(int m, int t, int k) {
+  const int row = t % kBlockTokens, kg = k % kGroup;
+  const size_t block = (static_cast<size_t>(k / kGroup) * padded_tokens(m) + (t - row)) * kGroup;
+  if (m > kMaxGemvTokens) return block + row * kGroup + (((kg / 16) ^ row) * 16) + kg % 16;
+  const int word = kg / 32 * 2 + kg / 16 % 2, lane = row * 4 + kg % 16 / 4;
+  return block + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
+}
+
+// Byte of the code of (row, k), and whether it is the high nibble, inside packed 4-bit weights.
+constexpr size_t weight_offset_w4(int k_total, int row, int k) {
+  const int kg = k % kGroup, word = kg / 32 * 2 + kg / 16 % 2, lane = row % 8 * 4 + kg % 16 / 4;
+  const size_t unit = (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + k / kGroup) * kUnitBytesW4;
+  return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
+}
+constexpr bool weight_is_high_w4(int row) { return row % kStripRows >= 8; }
+
+constexpr size_t weight_params_offset_w4(int k_total, int row, int group) {
+  return (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + group) * kUnitBytesW4 + kUnitParamsW4 +
+         row % 8 * 2 + row % kStripRows / 8;
+}
+
+constexpr size_t weight_offset_w8(int k_total, int row, int k) {
+  const int kg = k % kGroup, word = kg / 32 * 4 + kg / 16 % 2 * 2 + row % kStripRows / 8, lane = row % 8 * 4 + kg % 16 / 4;
+  const size_t unit = (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + k / kGroup) * kUnitBytesW8;
+  return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
+}
+
+}  // namespace comet::cuda

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans are pure host functions: every group of every tile is computed exactly once, on any machine.
+#include "kernels/cuda/gemm_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+
+#include "kernels/cuda/layouts_sm90.h"
+
+namespace comet::cuda {
+namespace {
+
+void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
+  SCOPED_TRACE(to_string(plan));
+  const Schedule& s = plan.schedule;
+  ASSERT_GE(s.tiles_m * plan.tile_m, p.m);
+  ASSERT_GE(s.tiles_n * 128, p.n);
+  std::vector<int> seen(static_cast<size_t>(s.tiles_m) * s.tiles_n * s.groups);
+  std::map<int, std::set<int>> contributors;
+  std::set<int> slots;
+  for (int cta = 0; cta < plan.ctas; ++cta) {
+    WorkQueue queue = make_queue(s, cta, plan.ctas);
+    int count = 0;
+    for (Work w; next_work(queue, w); ++count) {
+      ASSERT_LT(w.begin, w.end);
+      for (int g = w.begin; g < w.end; ++g) ++seen[static_cast<size_t>(w.tile) * s.groups + g];
+      if (w.end - w.begin == s.groups) continue;
+      const int split = w.tile - s.full_tiles;
+      contributors[split].insert(cta);
+      EXPECT_TRUE(slots.insert(partial_slot(s, cta, split)).second) << "two parts in one slot";
+    }
+    EXPECT_GT(count, 0) << "CTA " << cta << " has no work";
+  }
+  for (int times : seen) ASSERT_EQ(times, 1);
+  for (const auto& [split, ctas] : contributors) {
+    EXPECT_EQ(*ctas.begin(), first_contributor(s, split));
+    EXPECT_EQ(*ctas.rbegin(), last_contributor(s, split));
+    EXPECT_EQ(static_cast<int>(ctas.size()), last_contributor(s, split) - first_contributor(s, split) + 1);
+  }
+}
+
+TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
+  for (const int m : {17, 33, 64, 200, 257, 1024, 4096})
+    for (const auto& [n, k] : {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
+      for (const int sms : {1, 7, 78, 132}) {
+        const GemmProblem p{m, n, k, 0, GemmOutput::bf16};
+        for (const TileChoice& tile : w4ax_tiles_sm90())
+          for (const bool split : {false, true})
+            for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
+              expect_exact_cover(p, tile_plan(p, tile, sms * per_sm, split));
+      }
+}
+
+TEST(GemmPlan, FewTokensTakeTheGemv) {
+  for (const int m : {1, 8, kMaxGemvTokens, kMaxGemvTokens + 1}) {
+    const GemmPlan plan = plan_gemm_w4ax_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132);
+    EXPECT_EQ(plan.tile_m == 0, m <= kMaxGemvTokens) << to_string(plan);
+    EXPECT_LE(plan.ctas, 132 * 2);
+  }
+}
+
+TEST(Layouts, WeightBytesAreDistinctAndCovered) {
+  constexpr int n = 40, k = 256;
+  std::set<std::pair<size_t, bool>> nibbles;
+  std::set<size_t> bytes8;
+  for (int row = 0; row < n; ++row)
+    for (int c = 0; c < k; ++c) {
+      EXPECT_TRUE(nibbles.insert({weight_offset_w4(k, row, c), weight_is_high_w4(row)}).second);
+      EXPECT_TRUE(bytes8.insert(weight_offset_w8(k, row, c)).second);
+      EXPECT_LT(weight_offset_w4(k, row, c) % kUnitBytesW4, size_t{kUnitParamsW4});
+      EXPECT_LT(weight_offset_w8(k, row, c), packed_weight_bytes(n, k, kUnitBytesW8));
+    }
+  std::set<size_t> params;
+  for (int row = 0; row < n; ++row)
+    for (int g = 0; g < k / kGroup; ++g) {
+      const size_t at = weight_params_offset_w4(k, row, g);
+      EXPECT_TRUE(params.insert(at).second);
+      EXPECT_GE(at % kUnitBytesW4, size_t{kUnitParamsW4});
+      EXPECT_LT(at, packed_weight_bytes(n, k, kUnitBytesW4));
+    }
+}
+
+TEST(Layouts, ActivationBytesAreDistinct) {
+  for (const int m : {1, 9, 16, 17, 70}) {
+    std::set<size_t> bytes;
+    for (int t = 0; t < m; ++t)
+      for (int c = 0; c < 256; ++c) {
+        EXPECT_TRUE(bytes.insert(activation_offset_sm90(m, t, c)).second);
+        EXPECT_LT(activation_offset_sm90(m, t, c), static_cast<size_t>(padded_tokens(m)) * 256);
+      }
+  }
+}
+
+}  // namespace
+}  // namespace comet::cuda
