@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/backend.h"
 #include "quant/activations.h"
 #include "quantizer/recipe.h"
 
@@ -46,7 +47,7 @@ struct QuantizedSiteResult {
 // fixed_order: the channels keep their order (down_in, whose order is folded elsewhere).
 // The result does not depend on the number of threads.
 QuantizedSiteResult quantize_site(const std::vector<SiteLinear>& linears, int k_in, const SiteStatistics& statistics, const Recipe& recipe,
-                                  bool fixed_order, ThreadPool& threads);
+                                  bool fixed_order, Backend& backend, ThreadPool& threads);
 
 // Channels by falling absmax, ties by index: the order that puts outliers into the first groups.
 std::vector<int32_t> outliers_first(const std::vector<float>& absmax);
