@@ -247,9 +247,10 @@ Sequence& Scheduler::get(SeqId id) { return const_cast<Sequence&>(std::as_const(
 void Scheduler::check_integrity() const {
   std::vector<const BlockTable*> tables;
   size_t num_waiting = 0, num_running = 0;
-  for (const auto& [id, s] : sequences_) {
-    const auto require = [&, id = id](bool holds, const char* what) {
-      COMET_CHECK(holds, "sequence {} ({}, {} of {} tokens computed, {} kv_blocks): {}", id, to_string(s.state),
+  for (const auto& entry : sequences_) {
+    const Sequence& s = entry.second;
+    const auto require = [&s](bool holds, const char* what) {
+      COMET_CHECK(holds, "sequence {} ({}, {} of {} tokens computed, {} kv_blocks): {}", s.id, to_string(s.state),
                   s.num_computed, s.num_tokens(), s.block_table.size(), what);
     };
     tables.push_back(&s.block_table);

@@ -20,7 +20,7 @@ constexpr double kLowest = -64.0;   // weights are 0 long before
 // Two lanes of whatever vector unit there is (GCC does not vectorize this by itself): the same IEEE operations in each.
 constexpr size_t kPair = 2;
 using Doubles = double __attribute__((vector_size(16)));
-using Words = int64_t __attribute__((vector_size(16)));
+using Words = uint64_t __attribute__((vector_size(16)));
 
 // rne(exp(y) * 2^44) for y in (kLowest, 0], 0 below: y = n * log 2 + r with |r| <= log(2) / 2, a Taylor polynomial of
 // degree 11 in r (below 1e-14 relative), 2^n added to the exponent field, and 2^52 added to round in the last place.
@@ -34,9 +34,9 @@ inline Words exp_weights(Doubles y) {
   const Doubles p4 = (1.0 / 24 + r * (1.0 / 120)) + (1.0 / 720 + r * (1.0 / 5040)) * r2;
   const Doubles p8 = (1.0 / 40320 + r * (1.0 / 362880)) + (1.0 / 3628800 + r * (1.0 / 39916800)) * r2;
   const Doubles p = p0 + (p4 * r4 + p8 * r8);
-  const Words scale = (reinterpret_cast<Words>(shifted) << 52) + (int64_t{1023 + kWeightBits} << 52);
+  const Words scale = (reinterpret_cast<Words>(shifted) << 52) + (uint64_t{1023 + kWeightBits} << 52);
   const Words weight = reinterpret_cast<Words>(p * reinterpret_cast<Doubles>(scale) + 0x1p52);
-  return (weight - std::bit_cast<int64_t>(0x1p52)) & (y > kLowest);
+  return (weight - std::bit_cast<uint64_t>(0x1p52)) & reinterpret_cast<Words>(y > kLowest);
 }
 
 // Calls store(i, weight) for every element of x, in no stated order.
@@ -45,10 +45,10 @@ void for_each_weight(std::span<const float> x, double max, double inv_temperatur
   size_t i = 0;
   for (; i + kPair <= x.size(); i += kPair) {
     const Words weights = exp_weights((Doubles{x[i], x[i + 1]} - max) * inv_temperature);
-    store(i, static_cast<uint64_t>(weights[0]));
-    store(i + 1, static_cast<uint64_t>(weights[1]));
+    store(i, weights[0]);
+    store(i + 1, weights[1]);
   }
-  if (i < x.size()) store(i, static_cast<uint64_t>(exp_weights((Doubles{x[i], x[i]} - max) * inv_temperature)[0]));
+  if (i < x.size()) store(i, exp_weights((Doubles{x[i], x[i]} - max) * inv_temperature)[0]);
 }
 
 template <typename Pick>

@@ -73,7 +73,7 @@ TEST(Distribution, ChiSquare) {
   };
   for (const SamplingParams& params : all)
     for (const Vary vary : {Vary::seed, Vary::choice, Vary::position}) {
-      const double excess = draw_many(params, logits, vary, 20000);
+      const double excess = draw_many(params, logits, vary, 10000);
       EXPECT_LT(excess, 5) << "too uneven";      // 5 sigma and a heavy tail: still below 1e-4 by chance, seeds are fixed
       EXPECT_GT(excess, -4) << "too even";
     }
