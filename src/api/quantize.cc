@@ -31,7 +31,7 @@ QuantizeReport quantize(const QuantizeOptions& o, const LayerProgress& progress)
   const auto pool = std::make_shared<ThreadPool>(o.threads);
   const std::unique_ptr<Backend> backend = make_backend("cpu", o.isa, pool);
   const QuantizeSummary summary = quantize_model(job, *backend, *pool);
-  QuantizeReport report{.int4_mac_share = summary.int4_mac_share, .input_bytes = summary.input_bytes, .output_bytes = summary.output_bytes,
+  QuantizeReport report{.sites = {}, .int4_mac_share = summary.int4_mac_share, .input_bytes = summary.input_bytes, .output_bytes = summary.output_bytes,
                         .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
                         .recipe_json = to_json(job.recipe).dump()};
   for (const SiteSummary& s : summary.sites)
