@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chat messages to the prompt text a model was trained on, by the model's Jinja template, rendered as transformers does.
+// Chat messages to the prompt text a model was trained on, by the model's Jinja template, rendered as transformers
+// does.
 #include "text/chat_template.h"
 
 #include <ctime>
@@ -42,9 +43,9 @@ std::string replace_generation_tags(std::string_view source) {
 }
 
 std::string run(const TemplateSource& source, std::string_view context) {
-  const CometTextTemplate chat_template = {as_view(source.name), as_view(source.source), comet_text_clock};
-  return call_crate("chat template ", [&](CometTextBuffer* answer) {
-    return comet_text_render(chat_template, as_view(context), ChatTemplate::kMaxOutputBytes, answer);
+  return call_crate("chat template " + source.name + ": ", [&](CometTextBuffer* answer) {
+    return comet_text_render(as_view(source.source), as_view(context), comet_text_clock, ChatTemplate::kMaxOutputBytes,
+                             answer);
   });
 }
 
@@ -54,7 +55,8 @@ void check_depth(const Json& value, const char* what) {
   while (!open.empty()) {
     const auto [node, depth] = open.back();
     open.pop_back();
-    if (depth > ChatTemplate::kMaxDepth) throw_invalid("{} are nested deeper than {} levels", what, ChatTemplate::kMaxDepth);
+    if (depth > ChatTemplate::kMaxDepth)
+      throw_invalid("{} are nested deeper than {} levels", what, ChatTemplate::kMaxDepth);
     if (!node->is_structured()) continue;
     for (const Json& item : *node) open.emplace_back(&item, depth + 1);
   }
@@ -66,8 +68,10 @@ std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::er
 
 ChatTemplate::ChatTemplate(const TokenizerConfig& config) : special_tokens_(config.special_tokens) {
   if (config.chat_templates.empty()) {
-    throw_invalid("the model in {} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); "
-                  "name one with --chat-template FILE", config.folder.string());
+    throw_invalid(
+        "the model in {} has no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); "
+        "name one with --chat-template FILE",
+        config.folder.string());
   }
   for (const auto& [key, source] : config.chat_templates) add(key, source);
 }
@@ -78,7 +82,8 @@ ChatTemplate::ChatTemplate(const TokenizerConfig& config, const std::filesystem:
 }
 
 void ChatTemplate::add(const std::string& key, const TemplateSource& source) {
-  if (source.source.size() > kMaxTemplateBytes) throw_invalid("{} is longer than {} bytes", source.name, kMaxTemplateBytes);
+  if (source.source.size() > kMaxTemplateBytes)
+    throw_invalid("{} is longer than {} bytes", source.name, kMaxTemplateBytes);
   const TemplateSource ready = {source.name, replace_generation_tags(source.source)};
   run(ready, "");
   templates_[key] = ready;

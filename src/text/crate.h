@@ -13,7 +13,8 @@ namespace comet {
 
 inline CometTextView as_view(std::string_view bytes) { return {bytes.data(), bytes.size()}; }
 
-// `call` takes the CometTextBuffer* answer and returns the function's status. Throws InvalidInput: `what` and the message.
+// `call` takes the CometTextBuffer* answer and returns the function's status. Throws InvalidInput: `what` and the
+// message.
 template <typename Call>
 std::string call_crate(std::string_view what, Call&& call) {
   struct Answer {

@@ -69,7 +69,10 @@ std::optional<char> fallback_byte(std::string_view token) {
   if (token.size() != 6 || token.substr(0, 3) != "<0x" || token.back() != '>') return std::nullopt;
   int byte = 0;
   for (char c : token.substr(3, 2)) {
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                             : -1;
     if (digit < 0) return std::nullopt;
     byte = byte * 16 + digit;
   }
@@ -80,7 +83,8 @@ std::string replace_all(std::string_view text, std::string_view what, std::strin
   std::string out;
   for (size_t at; (at = text.find(what)) != text.npos; text.remove_prefix(at + what.size())) {
     out.append(text.substr(0, at)).append(by);
-    if (out.size() > kMaxTokenBytes) throw_invalid("the decoder in tokenizer.json makes a token longer than {} bytes", kMaxTokenBytes);
+    if (out.size() > kMaxTokenBytes)
+      throw_invalid("the decoder in tokenizer.json makes a token longer than {} bytes", kMaxTokenBytes);
   }
   return out.append(text);
 }

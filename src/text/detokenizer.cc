@@ -11,7 +11,7 @@ namespace comet {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-constexpr size_t kContext = 8;   // ids before a new one that a decoder may look at
+constexpr size_t kContext = 8;                             // ids before a new one that a decoder may look at
 constexpr size_t kMaxHeld = 16;  // tokens without text in a row before they are given up: no character has more
 
 }  // namespace

@@ -43,8 +43,12 @@ class TableReader {
 std::string added_tokens_json(const std::vector<AddedToken>& tokens) {
   json list = json::array();
   for (const AddedToken& t : tokens) {
-    list.push_back({{"content", t.text}, {"special", t.special}, {"lstrip", t.lstrip}, {"rstrip", t.rstrip},
-                    {"single_word", t.single_word}, {"normalized", t.normalized}});
+    list.push_back({{"content", t.text},
+                    {"special", t.special},
+                    {"lstrip", t.lstrip},
+                    {"rstrip", t.rstrip},
+                    {"single_word", t.single_word},
+                    {"normalized", t.normalized}});
   }
   return list.dump(-1, ' ', false, json::error_handler_t::replace);
 }
@@ -56,8 +60,10 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) throw_invalid("no folder {}", folder.string());
   if (!std::filesystem::exists(path, error)) {
-    throw_invalid("missing tokenizer.json in {}; a model that has only tokenizer.model can be converted with transformers: "
-                  "AutoTokenizer.from_pretrained(..).save_pretrained(..)", folder.string());
+    throw_invalid(
+        "missing tokenizer.json in {}; a model that has only tokenizer.model can be converted with transformers: "
+        "AutoTokenizer.from_pretrained(..).save_pretrained(..)",
+        folder.string());
   }
   return from_json(read_text_file(path, kMaxFileBytes), TokenizerConfig::load(folder), path.string());
 }
@@ -83,7 +89,8 @@ void Tokenizer::read_table(std::string_view table, const std::string& source) {
   while (!reader.done()) {
     const uint32_t id = reader.integer(), flags = reader.integer();
     const std::string_view text = reader.bytes();
-    if (id >= kMaxId) throw_invalid("{}: token \"{}\" has the id {}, more than {}", source, to_valid_utf8(text), id, kMaxId);
+    if (id >= kMaxId)
+      throw_invalid("{}: token \"{}\" has the id {}, more than {}", source, to_valid_utf8(text), id, kMaxId);
     if (id >= tokens_.size()) tokens_.resize(id + 1);
     tokens_[id] = {.text = std::string(text), .exists = true, .added = (flags & 1) != 0, .special = (flags & 2) != 0};
     ids_.emplace(text, static_cast<int32_t>(id));
@@ -98,7 +105,8 @@ void Tokenizer::find_special_tokens(const std::string& source) {
   for (const AddedToken& token : config_.added_tokens) {
     const auto id = token_id(token.text);
     if (token.id && id != token.id) {
-      throw_invalid("{}: token \"{}\" has the id {}, but {} in tokenizer_config.json", source, token.text, id.value_or(-1), *token.id);
+      throw_invalid("{}: token \"{}\" has the id {}, but {} in tokenizer_config.json", source, token.text,
+                    id.value_or(-1), *token.id);
     }
   }
   const auto named = [&](const char* name) -> std::optional<int32_t> {
@@ -117,7 +125,8 @@ void Tokenizer::find_special_tokens(const std::string& source) {
 }
 
 std::vector<int32_t> Tokenizer::encode_raw(std::string_view text, bool add_special) const {
-  if (text.size() > kMaxTextBytes) throw_invalid("a text of {} bytes is too long to tokenize; the limit is {}", text.size(), kMaxTextBytes);
+  if (text.size() > kMaxTextBytes)
+    throw_invalid("a text of {} bytes is too long to tokenize; the limit is {}", text.size(), kMaxTextBytes);
   const std::string bytes = call_crate("tokenizer: ", [&](CometTextBuffer* answer) {
     return comet_text_encode(handle_.get(), as_view(text), add_special, answer);
   });

@@ -26,8 +26,8 @@ class Tokenizer {
 
   static constexpr size_t kMaxFileBytes = size_t{256} << 20;
 
-  // Reads tokenizer.json, and what TokenizerConfig::load finds beside it. Throws InvalidInput that names the file: missing,
-  // no JSON, not a tokenizer.
+  // Reads tokenizer.json, and what TokenizerConfig::load finds beside it. Throws InvalidInput that names the file:
+  // missing, no JSON, not a tokenizer.
   static Tokenizer load(const std::filesystem::path& folder);
 
   // `tokenizer_json`: the contents of a tokenizer.json; `source` names it in messages.
@@ -39,26 +39,27 @@ class Tokenizer {
   // Throws InvalidInput for more than kMaxTextBytes.
   std::vector<int32_t> encode(std::string_view text, bool add_special = true) const;
 
-  // The text of `ids`, valid UTF-8. skip_special leaves special tokens out. Throws InvalidInput for an id that is no token.
+  // The text of `ids`, valid UTF-8. skip_special leaves special tokens out. Throws InvalidInput for an id that is no
+  // token.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
 
-  // Ids run from 0 to num_ids() - 1; a few of them may be no token (has_id false). May differ from the model's vocab_size,
-  // which is often padded.
+  // Ids run from 0 to num_ids() - 1; a few of them may be no token (has_id false). May differ from the model's
+  // vocab_size, which is often padded.
   int32_t num_ids() const { return static_cast<int32_t>(tokens_.size()); }
   bool has_id(int64_t id) const;
 
   // As spelled in the vocabulary ("Ġthe", "▁the", "<0x0A>").  Throws InvalidInput for an id that is no token.
   const std::string& token(int32_t id) const;
-  // What the token stands for inside a text (" the", "\n"); may be part of a UTF-8 character. With JoinRule::window what
-  // decode() says of it alone. Throws InvalidInput for an id that is no token.
+  // What the token stands for inside a text (" the", "\n"); may be part of a UTF-8 character. With JoinRule::window
+  // what decode() says of it alone. Throws InvalidInput for an id that is no token.
   std::string token_bytes(int32_t id) const;
   std::optional<int32_t> token_id(std::string_view token) const;
 
-  bool is_special(int32_t id) const;                                 // false for an id that is no token
+  bool is_special(int32_t id) const;                                        // false for an id that is no token
   const std::vector<int32_t>& special_ids() const { return special_ids_; }  // ascending
   const std::vector<int32_t>& added_ids() const { return added_ids_; }      // special or not, ascending
   std::optional<int32_t> bos_id() const { return bos_id_; }
-  std::optional<int32_t> eos_id() const { return eos_id_; }          // generation_config.json may know more of them
+  std::optional<int32_t> eos_id() const { return eos_id_; }  // generation_config.json may know more of them
 
   bool has_chat_template() const { return !config_.chat_templates.empty(); }
   const TokenizerConfig& config() const { return config_; }

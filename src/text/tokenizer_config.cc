@@ -34,7 +34,8 @@ json read_json_object(const fs::path& path) {
 // Reads one file's object into a TokenizerConfig; what is there already stays.
 class Reader {
  public:
-  Reader(const fs::path& path, TokenizerConfig& config) : path_(path), object_(read_json_object(path)), config_(config) {}
+  Reader(const fs::path& path, TokenizerConfig& config)
+      : path_(path), object_(read_json_object(path)), config_(config) {}
 
   void read_tokens() {
     read_added_tokens_decoder();
@@ -114,8 +115,10 @@ class Reader {
       fail(key, "must hold strings or objects with \"content\"");
     }
     token.text = content->get<std::string>();
-    for (const auto& [name, flag] : {std::pair{"special", &token.special}, {"lstrip", &token.lstrip},
-                                     {"rstrip", &token.rstrip}, {"single_word", &token.single_word},
+    for (const auto& [name, flag] : {std::pair{"special", &token.special},
+                                     {"lstrip", &token.lstrip},
+                                     {"rstrip", &token.rstrip},
+                                     {"single_word", &token.single_word},
                                      {"normalized", &token.normalized}}) {
       const auto it = value.find(name);
       if (it == value.end()) continue;
@@ -141,7 +144,8 @@ class Reader {
       if (!value.contains("special")) token.special = false;
       int32_t number = -1;
       const auto parsed = std::from_chars(id.data(), id.data() + id.size(), number);
-      if (parsed.ec != std::errc() || parsed.ptr != id.data() + id.size() || number < 0) fail(key, "has a key that is no token id");
+      if (parsed.ec != std::errc() || parsed.ptr != id.data() + id.size() || number < 0)
+        fail(key, "has a key that is no token id");
       token.id = number;
       tokens.push_back(std::move(token));
     }
@@ -191,9 +195,11 @@ TokenizerConfig TokenizerConfig::load(const fs::path& folder) {
     reader.read_settings();
     reader.read_templates();
   }
-  if (const fs::path path = folder / "special_tokens_map.json"; fs::exists(path, error)) Reader(path, config).read_tokens();
+  if (const fs::path path = folder / "special_tokens_map.json"; fs::exists(path, error))
+    Reader(path, config).read_tokens();
   // As in transformers, a template file beats tokenizer_config.json.
-  if (const fs::path path = folder / "chat_template.jinja"; fs::exists(path, error)) read_template_file(path, kDefault, config);
+  if (const fs::path path = folder / "chat_template.jinja"; fs::exists(path, error))
+    read_template_file(path, kDefault, config);
   for (const auto& entry : fs::directory_iterator(folder / "additional_chat_templates", error)) {
     if (entry.path().extension() == ".jinja") read_template_file(entry.path(), entry.path().stem().string(), config);
   }

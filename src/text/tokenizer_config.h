@@ -24,15 +24,15 @@ struct TemplateSource {
 };
 
 struct TokenizerConfig {
-  std::map<std::string, std::string> special_tokens;      // "bos_token", "eos_token", "pad_token" ... -> text
-  std::vector<AddedToken> added_tokens;                   // those with id first, ascending
-  std::map<std::string, TemplateSource> chat_templates;   // "default", "tool_use" ...
-  std::optional<bool> add_bos_token, add_eos_token;       // overrule tokenizer.json where given
-  std::optional<int64_t> model_max_length;                // none where the file has transformers' "no limit"
-  std::filesystem::path folder;                           // for messages
+  std::map<std::string, std::string> special_tokens;     // "bos_token", "eos_token", "pad_token" ... -> text
+  std::vector<AddedToken> added_tokens;                  // those with id first, ascending
+  std::map<std::string, TemplateSource> chat_templates;  // "default", "tool_use" ...
+  std::optional<bool> add_bos_token, add_eos_token;      // overrule tokenizer.json where given
+  std::optional<int64_t> model_max_length;               // none where the file has transformers' "no limit"
+  std::filesystem::path folder;                          // for messages
 
-  // Reads the files (transformers 4 and 5 spellings); what is absent stays empty, so that a folder with tokenizer.json alone
-  // works. Throws InvalidInput that names the file and the key.
+  // Reads the files (transformers 4 and 5 spellings); what is absent stays empty, so that a folder with tokenizer.json
+  // alone works. Throws InvalidInput that names the file and the key.
   static TokenizerConfig load(const std::filesystem::path& folder);
 };
 

@@ -28,9 +28,21 @@ std::string stream(const Tokenizer& t, std::span<const int32_t> ids, bool skip_s
   return stream(d, ids);
 }
 
-const char* const kTexts[] = {
-    "Once upon a time", " two  spaces ", "", " ", "  ", "\n", "é", "日本語", "a😀b👩‍👩‍👧‍👦c", "ab ab é\tab\n\nab", "नमस्ते",
-    "naïve café — “q”", "\xEF\xBF\xBD", "a\xEF\xBF\xBD", "tail \xEF\xBF\xBD\xEF\xBF\xBD b"};
+const char* const kTexts[] = {"Once upon a time",
+                              " two  spaces ",
+                              "",
+                              " ",
+                              "  ",
+                              "\n",
+                              "é",
+                              "日本語",
+                              "a😀b👩‍👩‍👧‍👦c",
+                              "ab ab é\tab\n\nab",
+                              "नमस्ते",
+                              "naïve café — “q”",
+                              "\xEF\xBF\xBD",
+                              "a\xEF\xBF\xBD",
+                              "tail \xEF\xBF\xBD\xEF\xBF\xBD b"};
 
 TEST(Detokenizer, AnyTextWithAnyTokenizer) {
   for (const Json& json : {byte_level_json(), byte_fallback_json()}) {
@@ -69,7 +81,8 @@ TEST(Detokenizer, ACharacterComesWithItsLastByte) {
   for (const bool fallback : {false, true}) {
     const Tokenizer t = make_tokenizer(fallback ? byte_fallback_json() : byte_level_json());
     const int32_t first = fallback ? 3 : 0;
-    for (char32_t c : {U'\0', U'A', U'\x7F', U'\x80', U'é', U'\x7FF', U'\x800', U'€', U'\xFFFD', U'\xFFFF', U'😀', U'\x10FFFF'}) {
+    for (char32_t c :
+         {U'\0', U'A', U'\x7F', U'\x80', U'é', U'\x7FF', U'\x800', U'€', U'\xFFFD', U'\xFFFF', U'😀', U'\x10FFFF'}) {
       Detokenizer d(t);
       const std::string whole = utf8(c);
       for (size_t i = 0; i < whole.size(); ++i) {
@@ -91,7 +104,9 @@ TEST(Detokenizer, BrokenBytesComeAsSoonAsTheyAreKnownToBe) {
   Detokenizer d(t);
   EXPECT_EQ(d.push(0xE2), "");
   EXPECT_EQ(d.push(0x82), "");
-  EXPECT_EQ(d.push('a'), "\xEF\xBF\xBD" "a");
+  EXPECT_EQ(d.push('a'),
+            "\xEF\xBF\xBD"
+            "a");
   EXPECT_EQ(d.push(0xFF), "\xEF\xBF\xBD");
   EXPECT_EQ(d.push(0xC3), "");
   EXPECT_EQ(d.push(257), "");  // a special token in between says nothing
@@ -101,15 +116,17 @@ TEST(Detokenizer, BrokenBytesComeAsSoonAsTheyAreKnownToBe) {
 TEST(Detokenizer, ALlamaTextLosesOneLeadingSpaceOnly) {
   const Tokenizer t = make_tokenizer(byte_fallback_json());
   const int32_t a = *t.token_id("▁a"), space = *t.token_id("▁"), spaces = *t.token_id("▁▁"), b = *t.token_id("b");
-  const std::vector<std::vector<int32_t>> cases = {{a, a},      {b, a},         {space, a},     {spaces, a},  {1, a, 2, a},
-                                                   {3 + ' ', a}, {a, space, b}, {space, space}, {1, 1, space}, {a}};
+  const std::vector<std::vector<int32_t>> cases = {{a, a},        {b, a},       {space, a},    {spaces, a},
+                                                   {1, a, 2, a},  {3 + ' ', a}, {a, space, b}, {space, space},
+                                                   {1, 1, space}, {a}};
   for (const auto& ids : cases) EXPECT_EQ(stream(t, ids), t.decode(ids)) << testing::PrintToString(ids);
   EXPECT_EQ(stream(t, std::vector<int32_t>{a, a}), "a a");
 }
 
 TEST(Detokenizer, AContinuationKeepsItsSpace) {
-  for (const Json& json : {byte_level_json(), byte_fallback_json(),
-                           words_json({"?", "ab", "c"}, {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", false}})}) {
+  for (const Json& json :
+       {byte_level_json(), byte_fallback_json(),
+        words_json({"?", "ab", "c"}, {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", false}})}) {
     const Tokenizer t = make_tokenizer(json);
     const std::vector<int32_t> ids = t.encode("ab c ab ab c");
     const std::string whole = t.decode(ids);
@@ -134,7 +151,8 @@ TEST(Detokenizer, DecodersThatLookAtNeighbours) {
       {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}},
       {{"type", "BPEDecoder"}, {"suffix", "</w>"}},
       {{"type", "Metaspace"}, {"replacement", "#"}, {"prepend_scheme", "always"}, {"split", true}},
-      {{"type", "Sequence"}, {"decoders", {{{"type", "Fuse"}}, {{"type", "Replace"}, {"pattern", {{"String", "#"}}}, {"content", " "}}}}},
+      {{"type", "Sequence"},
+       {"decoders", {{{"type", "Fuse"}}, {{"type", "Replace"}, {"pattern", {{"String", "#"}}}, {"content", " "}}}}},
       nullptr,
   };
   std::mt19937 random(3);

@@ -27,13 +27,21 @@ inline std::string utf8(char32_t c) {
 }
 
 inline Json added_token(int id, const std::string& content, bool special = true) {
-  return {{"id", id}, {"content", content}, {"single_word", false}, {"lstrip", false}, {"rstrip", false},
-          {"normalized", false}, {"special", special}};
+  return {{"id", id},        {"content", content},  {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", special}};
 }
 
-inline Json tokenizer_json(Json model, Json added, Json normalizer, Json pre_tokenizer, Json post_processor, Json decoder) {
-  return {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", added}, {"normalizer", normalizer},
-          {"pre_tokenizer", pre_tokenizer}, {"post_processor", post_processor}, {"decoder", decoder}, {"model", model}};
+inline Json tokenizer_json(Json model, Json added, Json normalizer, Json pre_tokenizer, Json post_processor,
+                           Json decoder) {
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens", added},
+          {"normalizer", normalizer},
+          {"pre_tokenizer", pre_tokenizer},
+          {"post_processor", post_processor},
+          {"decoder", decoder},
+          {"model", model}};
 }
 
 inline Json bpe(Json vocab, Json merges = Json::array(), Json more = Json::object()) {
@@ -50,7 +58,8 @@ inline Json byte_level_json() {
     const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     vocab[utf8(printable ? static_cast<char32_t>(byte) : next++)] = byte;
   }
-  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const Json byte_level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   return tokenizer_json(bpe(vocab),
                         {added_token(256, "<|begin|>"), added_token(257, "<|end|>"), added_token(258, "<tool>", false)},
                         nullptr, byte_level, nullptr, byte_level);
@@ -67,15 +76,20 @@ inline Json byte_fallback_json() {
   const Json sequence = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
   const Json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "▁"}};
   const Json replace_back = {{"type", "Replace"}, {"pattern", {{"String", "▁"}}}, {"content", " "}};
-  return tokenizer_json(
-      bpe(vocab, merges, {{"unk_token", "<unk>"}, {"fuse_unk", true}, {"byte_fallback", true}}),
-      {added_token(0, "<unk>"), added_token(1, "<s>"), added_token(2, "</s>")},
-      {{"type", "Sequence"}, {"normalizers", {{{"type", "Prepend"}, {"prepend", "▁"}}, replace}}}, nullptr,
-      {{"type", "TemplateProcessing"}, {"single", {special, sequence}}, {"pair", {sequence, sequence}},
-       {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}},
-      {{"type", "Sequence"},
-       {"decoders", {replace_back, {{"type", "ByteFallback"}}, {{"type", "Fuse"}},
-                     {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}});
+  return tokenizer_json(bpe(vocab, merges, {{"unk_token", "<unk>"}, {"fuse_unk", true}, {"byte_fallback", true}}),
+                        {added_token(0, "<unk>"), added_token(1, "<s>"), added_token(2, "</s>")},
+                        {{"type", "Sequence"}, {"normalizers", {{{"type", "Prepend"}, {"prepend", "▁"}}, replace}}},
+                        nullptr,
+                        {{"type", "TemplateProcessing"},
+                         {"single", {special, sequence}},
+                         {"pair", {sequence, sequence}},
+                         {"special_tokens", {{"<s>", {{"id", "<s>"}, {"ids", {1}}, {"tokens", {"<s>"}}}}}}},
+                        {{"type", "Sequence"},
+                         {"decoders",
+                          {replace_back,
+                           {{"type", "ByteFallback"}},
+                           {{"type", "Fuse"}},
+                           {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}});
 }
 
 // Words in a vocabulary and any decoder: for those that need the window.
@@ -83,8 +97,8 @@ inline Json words_json(const std::vector<std::string>& words, Json decoder) {
   Json vocab = Json::object();
   for (const std::string& word : words) vocab[word] = vocab.size();
   const int id = static_cast<int>(vocab.size());
-  return tokenizer_json({{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", words.front()}}, {added_token(id, "[END]")},
-                        nullptr, {{"type", "WhitespaceSplit"}}, nullptr, decoder);
+  return tokenizer_json({{"type", "WordLevel"}, {"vocab", vocab}, {"unk_token", words.front()}},
+                        {added_token(id, "[END]")}, nullptr, {{"type", "WhitespaceSplit"}}, nullptr, decoder);
 }
 
 inline Tokenizer make_tokenizer(const Json& json, TokenizerConfig config = {}) {

@@ -25,8 +25,8 @@ TEST(TokenizerConfig, Transformers4) {
     "tokenizer_class": "LlamaTokenizer"})");
   folder.write("special_tokens_map.json", R"({"bos_token": "<ignored>", "unk_token": {"content": "<unk>"}})");
   const TokenizerConfig config = TokenizerConfig::load(folder.path());
-  EXPECT_EQ(config.special_tokens, (std::map<std::string, std::string>{
-      {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}}));
+  EXPECT_EQ(config.special_tokens,
+            (std::map<std::string, std::string>{{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}}));
   std::vector<std::string> added;
   for (const AddedToken& t : config.added_tokens) added.push_back(t.text);
   EXPECT_THAT(added, testing::ElementsAre("</s>", "<late>", "<s>", "<extra>", "<other>", "<unk>"));
@@ -95,7 +95,8 @@ TEST(TokenizerConfig, WrongTypesNameFileAndKey) {
 TEST(TokenizerConfig, FilesThatAreTooLarge) {
   const TempFolder folder;
   folder.write("chat_template.jinja", std::string((1 << 20) + 1, 'a'));
-  EXPECT_THAT(error_of([&] { TokenizerConfig::load(folder.path()); }), AllOf(HasSubstr("chat_template.jinja"), HasSubstr("larger")));
+  EXPECT_THAT(error_of([&] { TokenizerConfig::load(folder.path()); }),
+              AllOf(HasSubstr("chat_template.jinja"), HasSubstr("larger")));
   std::filesystem::remove(folder.path() / "chat_template.jinja");
   folder.write("tokenizer_config.json", std::string((16 << 20) + 1, ' '));
   EXPECT_THAT(error_of([&] { TokenizerConfig::load(folder.path()); }), HasSubstr("larger"));

@@ -82,7 +82,7 @@ TEST(Tokenizer, NulBytesAndInvalidUtf8) {
 TEST(Tokenizer, ByteFallbackAndBos) {
   const Tokenizer t = make_tokenizer(byte_fallback_json());
   EXPECT_EQ(t.decoder_rules().join, JoinRule::drop_leading);
-  EXPECT_THAT(t.encode("ab é"), ElementsAre(1, 267, 259, 263));                    // ▁ab ▁ é
+  EXPECT_THAT(t.encode("ab é"), ElementsAre(1, 267, 259, 263));  // ▁ab ▁ é
   EXPECT_THAT(t.encode("ab", false), ElementsAre(267));
   EXPECT_THAT(t.encode("\n", false), ElementsAre(259, 3 + '\n'));
   EXPECT_EQ(t.decode(t.encode("ab é")), "ab é");
@@ -112,8 +112,9 @@ TEST(Tokenizer, TextThatIsTooLong) {
 TEST(Tokenizer, TruncationAndPaddingOfTheFileAreIgnored) {
   Json json = byte_level_json();
   json["truncation"] = {{"max_length", 2}, {"strategy", "LongestFirst"}, {"stride", 0}, {"direction", "Right"}};
-  json["padding"] = {{"strategy", {{"Fixed", 8}}}, {"direction", "Right"}, {"pad_to_multiple_of", nullptr}, {"pad_id", 257},
-                     {"pad_type_id", 0}, {"pad_token", "<|end|>"}};
+  json["padding"] = {
+      {"strategy", {{"Fixed", 8}}}, {"direction", "Right"},  {"pad_to_multiple_of", nullptr}, {"pad_id", 257},
+      {"pad_type_id", 0},           {"pad_token", "<|end|>"}};
   EXPECT_THAT(make_tokenizer(json).encode("abc"), ElementsAre('a', 'b', 'c'));
 }
 
@@ -134,7 +135,9 @@ TEST(Tokenizer, AddBosAndEosOverruleTheFile) {
 
 TEST(Tokenizer, AddedTokensOfTheConfig) {
   TokenizerConfig config;
-  config.added_tokens = {{.text = "<|end|>", .id = 257}, {.text = "<new>", .id = 259}, {.text = "a", .id = std::nullopt, .special = false}};
+  config.added_tokens = {{.text = "<|end|>", .id = 257},
+                         {.text = "<new>", .id = 259},
+                         {.text = "a", .id = std::nullopt, .special = false}};
   config.special_tokens["eos_token"] = "<new>";
   const Tokenizer t = make_tokenizer(byte_level_json(), config);
   EXPECT_THAT(t.encode("<new>a"), ElementsAre(259, 'a'));
@@ -142,7 +145,8 @@ TEST(Tokenizer, AddedTokensOfTheConfig) {
   EXPECT_TRUE(t.is_special(259));
   EXPECT_FALSE(t.is_special('a'));
   config.added_tokens[1].id = 300;
-  EXPECT_THAT(error_of([&] { make_tokenizer(byte_level_json(), config); }), HasSubstr("\"<new>\" has the id 259, but 300"));
+  EXPECT_THAT(error_of([&] { make_tokenizer(byte_level_json(), config); }),
+              HasSubstr("\"<new>\" has the id 259, but 300"));
 }
 
 TEST(Tokenizer, OneObjectFromManyThreads) {
@@ -162,7 +166,8 @@ TEST(Tokenizer, OneObjectFromManyThreads) {
 
 TEST(Tokenizer, MissingFiles) {
   const TempFolder folder;
-  EXPECT_THAT(error_of([&] { Tokenizer::load(folder.path()); }), HasSubstr("missing tokenizer.json in " + folder.path().string()));
+  EXPECT_THAT(error_of([&] { Tokenizer::load(folder.path()); }),
+              HasSubstr("missing tokenizer.json in " + folder.path().string()));
   EXPECT_THAT(error_of([&] { Tokenizer::load(folder.path() / "nowhere"); }), HasSubstr("no folder"));
   folder.write("tokenizer.json", byte_level_json().dump());
   const Tokenizer t = Tokenizer::load(folder.path());  // nothing else is needed

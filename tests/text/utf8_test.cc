@@ -20,7 +20,8 @@ TEST(Utf8, EveryCharacterCutEverywhere) {
       pending += whole[i];
       out = take_valid_utf8(pending);
       ASSERT_EQ(out, i + 1 == whole.size() ? whole : "") << std::hex << static_cast<uint32_t>(c);
-      ASSERT_EQ(to_valid_utf8(whole.substr(0, i + 1)), i + 1 == whole.size() ? whole : kBad) << std::hex << static_cast<uint32_t>(c);
+      ASSERT_EQ(to_valid_utf8(whole.substr(0, i + 1)), i + 1 == whole.size() ? whole : kBad)
+          << std::hex << static_cast<uint32_t>(c);
     }
     ASSERT_EQ(pending, "") << std::hex << static_cast<uint32_t>(c);
   }
@@ -34,7 +35,8 @@ TEST(Utf8, MaximalPartsBecomeOneReplacementEach) {
       {"\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", bad + bad + bad + bad + bad + bad + bad + bad + "A"},
       {"\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", bad + bad + bad + bad + bad + "A" + bad + bad + "B"},
       {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", bad + bad + bad + bad + "A"},
-      {"\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64", "a" + bad + bad + bad + "b" + bad + "c" + bad + bad + "d"},
+      {"\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64",
+       "a" + bad + bad + bad + "b" + bad + "c" + bad + bad + "d"},
       {std::string("a\0b", 3), std::string("a\0b", 3)},
       {"", ""},
   };

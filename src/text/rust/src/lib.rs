@@ -9,6 +9,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
+use template::Clock;
 use tokenizers::Tokenizer;
 
 #[global_allocator]
@@ -26,13 +27,6 @@ pub struct Buffer {
     size: usize,
 }
 
-#[repr(C)]
-pub struct Template {
-    name: View,
-    source: View,
-    clock: template::Clock,
-}
-
 type Handle = *const Tokenizer;
 
 unsafe fn share(handle: Handle) -> Arc<Tokenizer> {
@@ -44,14 +38,8 @@ impl View {
     /// # Safety
     /// data points to size bytes, or size is 0.
     unsafe fn bytes(&self) -> Vec<u8> {
-        if self.size == 0 {
-            return Vec::new();
-        }
-        std::slice::from_raw_parts(self.data, self.size).to_vec()
-    }
-
-    unsafe fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes()).into_owned()
+        let bytes = if self.size == 0 { &[] } else { std::slice::from_raw_parts(self.data, self.size) };
+        bytes.to_vec()
     }
 }
 
@@ -60,12 +48,11 @@ unsafe fn answer(out: *mut Buffer, work: impl FnOnce() -> Result<Vec<u8>, String
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(limits::panic_text(&*panic)));
     let status = i32::from(result.is_err());
     let bytes = result.unwrap_or_else(String::into_bytes).into_boxed_slice();
-    let size = bytes.len();
-    out.write(Buffer { data: Box::into_raw(bytes).cast(), size });
+    out.write(Buffer { size: bytes.len(), data: Box::into_raw(bytes).cast() });
     status
 }
 
-/// Runs work on `size` bytes of input with far more memory and time than an honest file or text takes.
+/// Runs work on `size` bytes of input with far more memory and time than an honest file, text or template takes.
 fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     let time = Duration::from_secs(20 + 20 * (size >> 20) as u64);
     limits::run((256 << 20) + 400 * size, time, work)
@@ -105,11 +92,16 @@ pub unsafe extern "C" fn comet_text_decode(handle: Handle, ids: View, skip: bool
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn comet_text_render(template: Template, context: View, max: usize, out: *mut Buffer) -> i32 {
+pub unsafe extern "C" fn comet_text_render(
+    source: View,
+    context: View,
+    clock: Clock,
+    max: usize,
+    out: *mut Buffer,
+) -> i32 {
     answer(out, || {
-        let (name, source, clock) = (template.name.text(), template.source.text(), template.clock);
-        let (size, context) = (context.size + max, context.bytes());
-        run(size, move || template::render(&name, &source, &context, clock, max))
+        let (source, context) = (source.bytes(), context.bytes());
+        run(context.len(), move || template::render(&String::from_utf8_lossy(&source), &context, clock, max))
     })
 }
 

@@ -14,8 +14,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 const THREAD_NAME: &str = "comet-text";
-/// Virtual until touched. A template can nest values as deep as its memory allows, and dropping them recurses.
-const STACK_BYTES: usize = 256 << 20;
+/// Virtual until touched; see template::FUEL.
+const STACK_BYTES: usize = 512 << 20;
 const MAX_ABANDONED: usize = 16;
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
@@ -108,10 +108,6 @@ pub fn run<T: Send + 'static>(
             }
         }));
     });
-    let abandon = |message: String| {
-        ABANDONED.fetch_add(1, Ordering::Relaxed);
-        Err(message)
-    };
     if ABANDONED.load(Ordering::Relaxed) >= MAX_ABANDONED {
         return Err(format!("refused, since {MAX_ABANDONED} calls went past their limits before"));
     }
@@ -131,13 +127,15 @@ pub fn run<T: Send + 'static>(
     loop {
         let now = Instant::now();
         match watch.status.load(Ordering::Acquire) {
-            OUT_OF_MEMORY => return abandon(format!("takes more than {} MB of memory", memory >> 20)),
-            RUNNING if now >= deadline => {
+            FINISHED => return thread.join().unwrap_or_else(|panic| Err(panic_text(&*panic))),
+            RUNNING if now < deadline => thread::park_timeout(deadline - now),
+            status => {
                 watch.cancelled.store(true, Ordering::Relaxed);
-                return abandon(format!("takes more than {} s", time.as_secs()));
+                ABANDONED.fetch_add(1, Ordering::Relaxed);
+                let limit =
+                    if status == RUNNING { format!("{} s", time.as_secs()) } else { format!("{} MB", memory >> 20) };
+                return Err(format!("takes more than {limit}"));
             }
-            RUNNING => thread::park_timeout(deadline - now),
-            _ => return thread.join().unwrap_or_else(|panic| Err(panic_text(&*panic))),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::ffi::{c_char, CString};
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind};
 
-/// Steps of the template engine; a long chat takes about a hundred for each message.
-const FUEL: u64 = 2_000_000;
+/// Steps of the template engine; real templates take 30 to 70 for each message. Each can nest a value one level deeper, and
+/// comparing or dropping it takes up to 540 bytes of stack for each level: limits::STACK_BYTES is enough for twice that.
+const FUEL: u64 = 500_000;
 const MAX_DEPTH: usize = 200;
 
 /// strftime(format, out, capacity) of now.
@@ -27,14 +28,15 @@ struct Writer {
 
 impl Writer {
     fn new_line(&mut self, depth: usize) {
-        if let Some(indent) = &self.indent {
-            self.out.push('\n');
-            self.out.push_str(&indent.repeat(depth));
-        }
+        let indent = self.indent.as_ref().map(|indent| format!("\n{}", indent.repeat(depth)));
+        self.out.push_str(&indent.unwrap_or_default());
     }
 
     fn string(&mut self, text: &str) {
-        let quote = if self.json || (text.contains('\'') && !text.contains('"')) { '"' } else { '\'' };
+        if self.json {
+            return self.out.push_str(&serde_json::Value::from(text).to_string());
+        }
+        let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
         self.out.push(quote);
         for c in text.chars() {
             match c {
@@ -42,12 +44,7 @@ impl Writer {
                 '\r' => self.out.push_str("\\r"),
                 '\t' => self.out.push_str("\\t"),
                 c if c == quote || c == '\\' => self.out.extend(['\\', c]),
-                '\u{8}' if self.json => self.out.push_str("\\b"),
-                '\u{c}' if self.json => self.out.push_str("\\f"),
-                c if self.json && c < ' ' => self.out.push_str(&format!("\\u{:04x}", c as u32)),
-                c if !self.json && c.is_control() && c < '\u{100}' => {
-                    self.out.push_str(&format!("\\x{:02x}", c as u32))
-                }
+                c if c.is_control() => self.out.push_str(&format!("\\x{:02x}", c as u32)),
                 c => self.out.push(c),
             }
         }
@@ -57,9 +54,8 @@ impl Writer {
     fn items(&mut self, value: &Value, brackets: [char; 2], depth: usize) -> Result<(), Error> {
         let is_map = brackets[0] == '{';
         self.out.push(brackets[0]);
-        let mut is_empty = true;
-        for item in value.try_iter()? {
-            self.out.push_str(if is_empty { "" } else { &self.separators.0 });
+        for (i, item) in value.try_iter()?.enumerate() {
+            self.out.push_str(if i == 0 { "" } else { &self.separators.0 });
             self.new_line(depth + 1);
             match item.as_str() {
                 None if is_map && self.json => self.string(&item.to_string()),
@@ -69,10 +65,9 @@ impl Writer {
                 self.out.push_str(&self.separators.1);
                 self.value(&value.get_item(&item)?, depth + 1)?;
             }
-            is_empty = false;
         }
-        if !is_empty {
-            self.new_line(depth);
+        if value.is_true() {
+            self.new_line(depth); // not in empty ones
         }
         self.out.push(brackets[1]);
         Ok(())
@@ -82,12 +77,13 @@ impl Writer {
         match value.kind() {
             _ if depth > MAX_DEPTH => return Err(invalid(format!("a value is nested deeper than {MAX_DEPTH} levels"))),
             ValueKind::None => self.out.push_str(if self.json { "null" } else { "None" }),
-            ValueKind::Bool if !self.json => self.out.push_str(if value.is_true() { "True" } else { "False" }),
+            ValueKind::Bool if self.json => self.out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Bool => self.out.push_str(if value.is_true() { "True" } else { "False" }),
             ValueKind::Number if !value.is_integer() => self.out.push_str(&float_text(f64::try_from(value.clone())?)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
             ValueKind::Seq | ValueKind::Iterable => self.items(value, ['[', ']'], depth)?,
             ValueKind::Map => self.items(value, ['{', '}'], depth)?,
-            ValueKind::Bool | ValueKind::Number => self.out.push_str(&value.to_string()),
+            ValueKind::Number => self.out.push_str(&value.to_string()),
             kind if self.json => return Err(invalid(format!("a value of type {kind} cannot be written as JSON"))),
             _ => self.out.push_str(&value.to_string()),
         }
@@ -143,10 +139,9 @@ fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
 fn strftime_now(clock: Clock, format: String) -> Result<String, Error> {
     let mut text = [0u8; 1024];
     let format = CString::new(format).unwrap_or_default();
-    let size = clock(format.as_ptr(), text.as_mut_ptr().cast(), text.len());
-    match text.get(..size) {
-        Some(text) if size > 0 => Ok(String::from_utf8_lossy(text).into_owned()),
-        _ => Err(invalid("strftime_now: not a date format")),
+    match clock(format.as_ptr(), text.as_mut_ptr().cast(), text.len()) {
+        0 => Err(invalid("strftime_now: not a date format")),
+        size => Ok(String::from_utf8_lossy(&text[..size]).into_owned()),
     }
 }
 
@@ -166,8 +161,7 @@ fn environment(clock: Clock) -> Environment<'static> {
     env
 }
 
-fn describe(name: &str, error: &Error) -> String {
-    let line = error.line().map_or(String::new(), |line| format!(", line {line}"));
+fn describe(error: Error) -> String {
     let text = match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("takes more than {FUEL} steps"),
         (ErrorKind::WriteFailure, _) => "the output is too long".into(),
@@ -175,20 +169,20 @@ fn describe(name: &str, error: &Error) -> String {
         (kind, Some(detail)) => format!("{kind}: {detail}"),
         (kind, None) => kind.to_string(),
     };
-    format!("{name}{line}: {text}")
+    error.line().map_or(text.clone(), |line| format!("line {line}: {text}"))
 }
 
 /// Without variables (an empty `context`) the template is only parsed.
-pub fn render(name: &str, source: &str, context: &[u8], clock: Clock, max: usize) -> Result<Vec<u8>, String> {
+pub fn render(source: &str, context: &[u8], clock: Clock, max: usize) -> Result<Vec<u8>, String> {
     let env = environment(clock);
-    let template = env.template_from_named_str(name, source).map_err(|e| describe(name, &e))?;
+    let template = env.template_from_named_str("template", source).map_err(describe)?;
     if context.is_empty() {
         return Ok(Vec::new());
     }
-    let context: serde_json::Value = serde_json::from_slice(context).map_err(|e| format!("{name}: {e}"))?;
+    let context: serde_json::Value = serde_json::from_slice(context).map_err(|e| e.to_string())?;
     let mut out = vec![0; max];
     let mut rest = &mut out[..];
-    template.render_captured_to(Value::from_serialize(&context), &mut rest).map_err(|e| describe(name, &e))?;
+    template.render_captured_to(Value::from_serialize(&context), &mut rest).map_err(describe)?;
     let size = max - rest.len();
     out.truncate(size);
     Ok(out)
