@@ -37,21 +37,30 @@ int bench_latency(LatencyOptions& o) {
   bar.update(o.repeat, o.repeat);
   const api::ModelInfo& info = model->info();
   if (o.as_json) {
-    nlohmann::json out = {{"model", o.load.model.empty() ? o.load.dummy_weights : o.load.model}, {"scheme", info.scheme}, {"kv", info.kv},
-                          {"backend", info.backend}, {"threads", info.threads}, {"weight_bytes", info.weight_bytes}, {"prompt_tokens", o.prompt},
-                          {"output_tokens", o.output}, {"prefill_tokens_per_second", median(prefill)}, {"prefill_runs", prefill}};
+    nlohmann::json out = {{"model", o.load.model.empty() ? o.load.dummy_weights : o.load.model},
+                          {"scheme", info.scheme},
+                          {"kv", info.kv},
+                          {"backend", info.backend},
+                          {"threads", info.threads},
+                          {"weight_bytes", info.weight_bytes},
+                          {"prompt_tokens", o.prompt},
+                          {"output_tokens", o.output},
+                          {"prefill_tokens_per_second", median(prefill)},
+                          {"prefill_runs", prefill}};
     if (!decode.empty()) out["decode_tokens_per_second"] = median(decode), out["decode_runs"] = decode;
     fmt::print("{}\n", out.dump());
     return 0;
   }
   std::vector<std::vector<std::string>> rows = {{"test", "tokens/s", "min", "max"}};
   auto add = [&](const std::string& name, const std::vector<double>& v) {
-    rows.push_back({name, fmt::format("{:.1f}", median(v)), fmt::format("{:.1f}", *std::min_element(v.begin(), v.end())),
+    rows.push_back({name, fmt::format("{:.1f}", median(v)),
+                    fmt::format("{:.1f}", *std::min_element(v.begin(), v.end())),
                     fmt::format("{:.1f}", *std::max_element(v.begin(), v.end()))});
   };
   add(fmt::format("prefill {}", o.prompt), prefill);
   if (!decode.empty()) add(fmt::format("decode {} at {}", o.output, o.prompt), decode);
-  fmt::print("{} {} on {}, {} threads, weights {}\n\n{}", info.scheme, info.kv, info.backend, info.threads, human_bytes(static_cast<double>(info.weight_bytes)), format_table(rows));
+  fmt::print("{} {} on {}, {} threads, weights {}\n\n{}", info.scheme, info.kv, info.backend, info.threads,
+             human_bytes(static_cast<double>(info.weight_bytes)), format_table(rows));
   return 0;
 }
 
@@ -63,15 +72,27 @@ void add_bench(CLI::App& app, Run& run) {
   bench->require_subcommand(1);
   CLI::App* c = bench->add_subcommand("latency", "Prefill and decode tokens/s of one sequence");
   auto* model = c->add_option("model", o->load.model, "Model folder, or a name in the Hugging Face cache");
-  c->add_option("--dummy-weights", o->load.dummy_weights, "config.json of any model: run its shape with random packed weights")->excludes(model);
-  c->add_option("--act-bits", o->load.dummy_act_bits, "With --dummy-weights: 8 = W4A8, 4 = W4A4, 16 = bf16")->check(CLI::IsMember({4, 8, 16}))->capture_default_str();
-  c->add_option("-p,--prompt-tokens", o->prompt, "Tokens to prefill")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("-n,--output-tokens", o->output, "Tokens to decode after it")->check(CLI::NonNegativeNumber)->capture_default_str();
-  c->add_option("-r,--repeat", o->repeat, "Runs; the median is reported")->check(CLI::PositiveNumber)->capture_default_str();
+  c->add_option("--dummy-weights", o->load.dummy_weights,
+                "config.json of any model: run its shape with random packed weights")
+      ->excludes(model);
+  c->add_option("--act-bits", o->load.dummy_act_bits, "With --dummy-weights: 8 = W4A8, 4 = W4A4, 16 = bf16")
+      ->check(CLI::IsMember({4, 8, 16}))
+      ->capture_default_str();
+  c->add_option("-p,--prompt-tokens", o->prompt, "Tokens to prefill")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c->add_option("-n,--output-tokens", o->output, "Tokens to decode after it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  c->add_option("-r,--repeat", o->repeat, "Runs; the median is reported")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   add_load_options(*c, o->load);
   c->add_flag("--json", o->as_json, "One JSON object");
   c->add_flag("-q,--quiet", o->quiet, "No progress");
-  c->footer("Examples:\n  comet bench latency out/gutenberg-15m-w4ax\n  comet bench latency --dummy-weights TinyLlama-1.1B/config.json -p 512 -n 128 --threads 2");
+  c->footer(
+      "Examples:\n  comet bench latency out/gutenberg-15m-w4ax\n  comet bench latency --dummy-weights "
+      "TinyLlama-1.1B/config.json -p 512 -n 128 --threads 2");
   c->callback([o, &run] { run = [o] { return bench_latency(*o); }; });
 }
 

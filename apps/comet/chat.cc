@@ -38,10 +38,12 @@ class InterruptGuard {
   struct sigaction before_;
 };
 
-std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& messages, const api::Sampling& sampling) {
+std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& messages,
+                      const api::Sampling& sampling) {
   const InterruptGuard guard;
   const auto start = std::chrono::steady_clock::now();
-  const std::unique_ptr<api::Answer> answer = model.submit({.text = {}, .ids = {}, .messages_json = messages.dump()}, sampling);
+  const std::unique_ptr<api::Answer> answer =
+      model.submit({.text = {}, .ids = {}, .messages_json = messages.dump()}, sampling);
   std::string text;
   api::Delta last;
   while (std::optional<api::Delta> delta = answer->next()) {
@@ -54,15 +56,16 @@ std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& m
   if (last.finish == "error") throw std::runtime_error(last.error);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("\n");
-  fmt::print(stderr, "[{} prompt tokens, {} generated, {:.1f} tokens/s{}]\n", last.num_prompt, last.num_output, last.num_output / seconds,
-             last.finish == "cancelled" ? ", stopped" : "");
+  fmt::print(stderr, "[{} prompt tokens, {} generated, {:.1f} tokens/s{}]\n", last.num_prompt, last.num_output,
+             last.num_output / seconds, last.finish == "cancelled" ? ", stopped" : "");
   return text;
 }
 
 int run_chat(const Options& o, const api::Sampling& sampling) {
   const std::unique_ptr<api::LanguageModel> model = load_model(o.load, false);
   if (!model->info().has_chat_template)
-    throw std::runtime_error(fmt::format("{} has no chat template; give one with --chat-template FILE, or use `comet complete`", o.load.model));
+    throw std::runtime_error(fmt::format(
+        "{} has no chat template; give one with --chat-template FILE, or use `comet complete`", o.load.model));
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!o.system.empty()) messages.push_back({{"role", "system"}, {"content", o.system}});
   const bool terminal = is_terminal(0);

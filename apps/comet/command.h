@@ -10,7 +10,8 @@
 
 namespace comet::app {
 
-// Each adds its subcommand; the callback sets `run`, which main() calls after parsing. Exit codes: 0, 1 failed, 2 wrong use.
+// Each adds its subcommand; the callback sets `run`, which main() calls after parsing. Exit codes: 0, 1 failed, 2 wrong
+// use.
 using Run = std::function<int()>;
 
 void add_complete(CLI::App& app, Run& run);

@@ -48,11 +48,17 @@ int complete_one(const CompleteOptions& o, const api::Sampling& sampling, const 
   if (last.finish == "error") throw std::runtime_error(last.error);
   const double seconds = seconds_since(start);
   if (o.as_json) {
-    const json line = {{"text", text}, {"finish_reason", last.finish}, {"prompt_tokens", last.num_prompt}, {"completion_tokens", last.num_output},
-                       {"ids", answer->output_ids(0)}, {"seconds", seconds}, {"seconds_to_first_token", first_token}};
+    const json line = {{"text", text},
+                       {"finish_reason", last.finish},
+                       {"prompt_tokens", last.num_prompt},
+                       {"completion_tokens", last.num_output},
+                       {"ids", answer->output_ids(0)},
+                       {"seconds", seconds},
+                       {"seconds_to_first_token", first_token}};
     fmt::print("{}\n", line.dump(-1, ' ', false, json::error_handler_t::replace));
   } else if (!o.quiet) {
-    fmt::print(stderr, "{} prompt tokens, {} generated, {:.1f} tokens/s\n", last.num_prompt, last.num_output, last.num_output / seconds);
+    fmt::print(stderr, "{} prompt tokens, {} generated, {:.1f} tokens/s\n", last.num_prompt, last.num_output,
+               last.num_output / seconds);
   }
   return 0;
 }
@@ -61,32 +67,52 @@ int complete_one(const CompleteOptions& o, const api::Sampling& sampling, const 
 api::Sampling line_sampling(const json& line, api::Sampling s) {
   for (const auto& [key, value] : line.items()) {
     if (key == "prompt" || key == "id" || key == "messages") continue;
-    if (key == "max_tokens") s.max_tokens = value.get<int>();
-    else if (key == "temperature") s.temperature = value.get<double>();
-    else if (key == "top_p") s.top_p = value.get<double>();
-    else if (key == "top_k") s.top_k = value.get<int>();
-    else if (key == "min_p") s.min_p = value.get<double>();
-    else if (key == "seed") s.seed = value.get<uint64_t>();
-    else if (key == "n") s.n = value.get<int>();
-    else if (key == "logprobs") s.logprobs = value.get<int>();
-    else if (key == "ignore_eos") s.ignore_eos = value.get<bool>();
-    else if (key == "stop") s.stop = value.is_string() ? std::vector<std::string>{value.get<std::string>()} : value.get<std::vector<std::string>>();
-    else throw std::invalid_argument(fmt::format("unknown key \"{}\" (prompt, messages, id, max_tokens, temperature, top_p, top_k, min_p, seed, n, logprobs, ignore_eos, stop)", key));
+    if (key == "max_tokens")
+      s.max_tokens = value.get<int>();
+    else if (key == "temperature")
+      s.temperature = value.get<double>();
+    else if (key == "top_p")
+      s.top_p = value.get<double>();
+    else if (key == "top_k")
+      s.top_k = value.get<int>();
+    else if (key == "min_p")
+      s.min_p = value.get<double>();
+    else if (key == "seed")
+      s.seed = value.get<uint64_t>();
+    else if (key == "n")
+      s.n = value.get<int>();
+    else if (key == "logprobs")
+      s.logprobs = value.get<int>();
+    else if (key == "ignore_eos")
+      s.ignore_eos = value.get<bool>();
+    else if (key == "stop")
+      s.stop = value.is_string() ? std::vector<std::string>{value.get<std::string>()}
+                                 : value.get<std::vector<std::string>>();
+    else
+      throw std::invalid_argument(
+          fmt::format("unknown key \"{}\" (prompt, messages, id, max_tokens, temperature, top_p, top_k, min_p, seed, "
+                      "n, logprobs, ignore_eos, stop)",
+                      key));
   }
   return s;
 }
 
 // One line in, one JSON object out, also for what went wrong.
-json run_line(api::LanguageModel& model, const std::string& text, const api::Sampling& defaults, size_t number, std::unique_ptr<api::Answer>& answer) {
+json run_line(api::LanguageModel& model, const std::string& text, const api::Sampling& defaults, size_t number,
+              std::unique_ptr<api::Answer>& answer) {
   json out = {{"index", number}};
   try {
     const json line = json::parse(text);
-    if (!line.is_object() || (!line.contains("prompt") && !line.contains("messages"))) throw std::invalid_argument("expected an object with \"prompt\" or \"messages\"");
+    if (!line.is_object() || (!line.contains("prompt") && !line.contains("messages")))
+      throw std::invalid_argument("expected an object with \"prompt\" or \"messages\"");
     if (line.contains("id")) out["id"] = line["id"];
     api::Prompt prompt;
-    if (line.contains("messages")) prompt.messages_json = line["messages"].dump();
-    else if (line["prompt"].is_array()) prompt.ids = line["prompt"].get<std::vector<int32_t>>();
-    else prompt.text = line["prompt"].get<std::string>();
+    if (line.contains("messages"))
+      prompt.messages_json = line["messages"].dump();
+    else if (line["prompt"].is_array())
+      prompt.ids = line["prompt"].get<std::vector<int32_t>>();
+    else
+      prompt.text = line["prompt"].get<std::string>();
     answer = model.submit(prompt, line_sampling(line, defaults));
   } catch (const std::exception& e) {
     out["error"] = e.what();
@@ -156,7 +182,8 @@ int complete_batch(const CompleteOptions& o, const api::Sampling& sampling) {
     } else {
       fmt::print("{}\n", text);
     }
-    bar.update(static_cast<int>(done + 1), static_cast<int>(lines.size()), fmt::format("{:.0f} tokens/s", static_cast<double>(generated) / seconds_since(start)));
+    bar.update(static_cast<int>(done + 1), static_cast<int>(lines.size()),
+               fmt::format("{:.0f} tokens/s", static_cast<double>(generated) / seconds_since(start)));
   }
   if (failed > 0) fmt::print(stderr, "{} of {} lines failed; their output has \"error\"\n", failed, lines.size());
   return failed > 0 ? 1 : 0;
@@ -170,15 +197,19 @@ void add_complete(CLI::App& app, Run& run) {
   c->add_option("model", o->load.model, "Model folder, or a name in the Hugging Face cache")->required();
   auto* prompt = c->add_option("-p,--prompt", o->prompt, "The text to continue");
   auto* file = c->add_option("-f,--file", o->file, "Read the text from a file")->excludes(prompt);
-  c->add_option("--batch", o->batch, "JSONL in, one {\"prompt\": ..} a line; JSONL out in the same order")->excludes(prompt)->excludes(file);
+  c->add_option("--batch", o->batch, "JSONL in, one {\"prompt\": ..} a line; JSONL out in the same order")
+      ->excludes(prompt)
+      ->excludes(file);
   c->add_option("-o,--output", o->output, "With --batch: write here instead of standard output");
   add_sampling_options(*c, o->sampling);
   add_load_options(*c, o->load);
   c->add_flag("--echo", o->echo, "Print the prompt, too");
   c->add_flag("--json", o->as_json, "One JSON object instead of text");
   c->add_flag("-q,--quiet", o->quiet, "No progress, no statistics");
-  c->footer("Examples:\n  comet complete models/gutenberg-15m -p 'It was a dark night' --max-tokens 64 --temp 0\n"
-            "  comet complete MODEL -f story.txt --temp 0.8 --top-p 0.95 --seed 7\n  comet complete MODEL --batch prompts.jsonl -o answers.jsonl --max-tokens 128");
+  c->footer(
+      "Examples:\n  comet complete models/gutenberg-15m -p 'It was a dark night' --max-tokens 64 --temp 0\n"
+      "  comet complete MODEL -f story.txt --temp 0.8 --top-p 0.95 --seed 7\n  comet complete MODEL --batch "
+      "prompts.jsonl -o answers.jsonl --max-tokens 128");
   c->callback([o, c, prompt, &run] {
     run = [o, c, prompt] {
       const api::Sampling sampling = resolve(*c, o->sampling);

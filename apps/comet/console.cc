@@ -31,7 +31,8 @@ std::string human_bytes(double bytes) {
   return u == 0 ? fmt::format("{:.0f} B", bytes) : fmt::format("{:.1f} {}", bytes, units[u]);
 }
 
-ProgressBar::ProgressBar(std::string title, bool quiet) : title_(std::move(title)), quiet_(quiet), start_(std::chrono::steady_clock::now()), last_(start_) {}
+ProgressBar::ProgressBar(std::string title, bool quiet)
+    : title_(std::move(title)), quiet_(quiet), start_(std::chrono::steady_clock::now()), last_(start_) {}
 
 ProgressBar::~ProgressBar() {
   if (drawn_ && is_terminal(STDERR_FILENO)) fmt::print(stderr, "\n");
@@ -46,10 +47,13 @@ void ProgressBar::update(int done, int total, const std::string& note) {
   last_ = now;
   drawn_ = true;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
-  const std::string eta = done == 0 ? "" : done < total ? ", " + human_seconds(elapsed / done * (total - done)) + " left" : ", " + human_seconds(elapsed);
+  const std::string eta = done == 0      ? ""
+                          : done < total ? ", " + human_seconds(elapsed / done * (total - done)) + " left"
+                                         : ", " + human_seconds(elapsed);
   const int filled = static_cast<int>(static_cast<int64_t>(kBarWidth) * done / total);
-  fmt::print(stderr, "{}{} [{}{}] {}/{}{}{}{}{}", live ? "\r\x1b[K" : "", title_, std::string(static_cast<size_t>(filled), '#'),
-             std::string(static_cast<size_t>(kBarWidth - filled), '.'), done, total, eta, note.empty() ? "" : ", ", note, live ? "" : "\n");
+  fmt::print(stderr, "{}{} [{}{}] {}/{}{}{}{}{}", live ? "\r\x1b[K" : "", title_,
+             std::string(static_cast<size_t>(filled), '#'), std::string(static_cast<size_t>(kBarWidth - filled), '.'),
+             done, total, eta, note.empty() ? "" : ", ", note, live ? "" : "\n");
   std::fflush(stderr);
 }
 

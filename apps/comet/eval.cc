@@ -27,7 +27,8 @@ void parse_chars(const std::string& chars, api::PerplexityOptions& ppl) {
   } catch (const std::exception&) {
     throw std::runtime_error(fmt::format("--chars {}: expected FIRST:LAST", chars));
   }
-  if (ppl.first_char < 0 || ppl.last_char <= ppl.first_char) throw std::runtime_error(fmt::format("--chars {}: expected FIRST < LAST", chars));
+  if (ppl.first_char < 0 || ppl.last_char <= ppl.first_char)
+    throw std::runtime_error(fmt::format("--chars {}: expected FIRST < LAST", chars));
 }
 
 int eval_ppl(EvalOptions& o) {
@@ -35,17 +36,24 @@ int eval_ppl(EvalOptions& o) {
   o.ppl.text = read_text(o.file);
   const std::unique_ptr<api::LanguageModel> model = load_model(o.load, o.quiet || o.as_json);
   ProgressBar bar("perplexity", o.quiet);
-  const api::PerplexityResult r =
-      model->perplexity(o.ppl, [&](int done, int total, double ppl) { bar.update(done, total, fmt::format("ppl {:.3f}", ppl)); });
+  const api::PerplexityResult r = model->perplexity(
+      o.ppl, [&](int done, int total, double ppl) { bar.update(done, total, fmt::format("ppl {:.3f}", ppl)); });
   const double tokens = static_cast<double>(r.windows) * r.context;
   if (o.as_json)
-    fmt::print("{}\n", nlohmann::json{{"model", o.load.model}, {"scheme", model->info().scheme}, {"kv", model->info().kv},
-                                      {"backend", model->info().backend}, {"perplexity", r.perplexity}, {"mean_nll", r.mean_nll},
-                                      {"windows", r.windows}, {"context", r.context}, {"seconds", r.seconds}, {"tokens_per_second", tokens / r.seconds}}
+    fmt::print("{}\n", nlohmann::json{{"model", o.load.model},
+                                      {"scheme", model->info().scheme},
+                                      {"kv", model->info().kv},
+                                      {"backend", model->info().backend},
+                                      {"perplexity", r.perplexity},
+                                      {"mean_nll", r.mean_nll},
+                                      {"windows", r.windows},
+                                      {"context", r.context},
+                                      {"seconds", r.seconds},
+                                      {"tokens_per_second", tokens / r.seconds}}
                            .dump());
   else
-    fmt::print("perplexity {:.4f} ({} windows of {} tokens, {} {}, {:.0f} tokens/s)\n", r.perplexity, r.windows, r.context,
-               model->info().scheme, model->info().kv, tokens / r.seconds);
+    fmt::print("perplexity {:.4f} ({} windows of {} tokens, {} {}, {:.0f} tokens/s)\n", r.perplexity, r.windows,
+               r.context, model->info().scheme, model->info().kv, tokens / r.seconds);
   return 0;
 }
 

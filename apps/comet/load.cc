@@ -17,19 +17,25 @@ namespace comet::app {
 void add_load_options(CLI::App& app, api::LoadOptions& o) {
   app.add_option("--threads", o.threads, "Threads (default: what the process may use)")->check(CLI::Range(0, 1024));
   app.add_option("--isa", o.isa, "Force an instruction set: avx2, avx512vnni (also COMET_ISA)");
-  app.add_option("--backend", o.backend, "cpu, or ref (the slow scalar reference)")->check(CLI::IsMember({"cpu", "ref"}));
-  app.add_option("--kv-bits", o.kv_bits, "Bits of the KV cache: 4, 8, 16 (default: the checkpoint's)")->check(CLI::IsMember({4, 8, 16}));
-  app.add_option("--max-model-len", o.max_model_len, "Longest prompt + output in tokens (default: the model's)")->check(CLI::PositiveNumber);
-  app.add_option("--kv-memory", o.kv_memory, "Memory of the KV cache, e.g. 512MB (default: what the batch needs, up to 1 GiB)")
+  app.add_option("--backend", o.backend, "cpu, or ref (the slow scalar reference)")
+      ->check(CLI::IsMember({"cpu", "ref"}));
+  app.add_option("--kv-bits", o.kv_bits, "Bits of the KV cache: 4, 8, 16 (default: the checkpoint's)")
+      ->check(CLI::IsMember({4, 8, 16}));
+  app.add_option("--max-model-len", o.max_model_len, "Longest prompt + output in tokens (default: the model's)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--kv-memory", o.kv_memory,
+                 "Memory of the KV cache, e.g. 512MB (default: what the batch needs, up to 1 GiB)")
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--max-batch-tokens", o.max_batch_tokens, "Token budget of a step")->check(CLI::Range(1, 65536));
   app.add_option("--max-batch-seqs", o.max_batch_seqs, "Sequences that run at once")->check(CLI::Range(1, 4096));
-  app.add_option("--max-chunk", o.max_chunk, "Longest prefill chunk (default: the token budget)")->check(CLI::NonNegativeNumber);
+  app.add_option("--max-chunk", o.max_chunk, "Longest prefill chunk (default: the token budget)")
+      ->check(CLI::NonNegativeNumber);
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& o) {
   api::Sampling& s = o.sampling;
-  app.add_option("-n,--max-tokens", o.max_tokens, "Most tokens to generate (default: up to the context's end)")->check(CLI::PositiveNumber);
+  app.add_option("-n,--max-tokens", o.max_tokens, "Most tokens to generate (default: up to the context's end)")
+      ->check(CLI::PositiveNumber);
   app.add_option("--temp,--temperature", s.temperature, "0 takes the likeliest token");
   app.add_option("--top-k", s.top_k, "Choose among the k likeliest tokens; 0: all");
   app.add_option("--top-p", s.top_p, "Choose among the likeliest tokens that have this much probability");
@@ -56,8 +62,10 @@ std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, 
     fmt::print(stderr, "memory: {} weights, {} KV cache, {} workspace\n", human_bytes(static_cast<double>(e.weights)),
                human_bytes(static_cast<double>(e.kv)), human_bytes(static_cast<double>(e.workspace)));
   if (e.available > 0 && needed > e.available)
-    fmt::print(stderr, "warning: that is more than the {} of memory that are free; --max-model-len and --kv-memory make it smaller\n",
-               human_bytes(static_cast<double>(e.available)));
+    fmt::print(
+        stderr,
+        "warning: that is more than the {} of memory that are free; --max-model-len and --kv-memory make it smaller\n",
+        human_bytes(static_cast<double>(e.available)));
   ProgressBar bar("loading", quiet);
   return api::LanguageModel::load(options, [&](int done, int total) { bar.update(done, total); });
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The installed C++ API of Comet: load a model, generate, quantize, evaluate.
 //
-// Errors are exceptions derived from std::runtime_error; is_user_error() tells what the caller gave wrong from what broke.
+// Errors are exceptions derived from std::runtime_error; is_user_error() tells what the caller gave wrong from what
+// broke.
 #pragma once
 
 #include <cstdint>
@@ -22,19 +23,19 @@ bool is_user_error(const std::exception& error);
 using LayerProgress = std::function<void(int, int)>;
 
 struct LoadOptions {
-  std::string model;              // folder, or a name in the local Hugging Face cache
-  std::string dummy_weights;      // instead of model: a config.json (or its folder) to fill with random weights
-  int dummy_act_bits = 8;         // with dummy_weights: 8 = W4A8, 4 = W4A4, 16 = unquantized bf16
-  std::string backend = "cpu";    // "cpu" or "ref"
-  std::string isa;                // CPU: "avx2", "avx512vnni" force one; "": COMET_ISA, else the best there is
-  int threads = 0;                // 0: what this process may use
-  int kv_bits = 0;                // 4, 8, 16; 0: what the checkpoint says
-  int max_model_len = 0;          // 0: the model's
-  size_t kv_memory = 0;           // bytes of KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
+  std::string model;            // folder, or a name in the local Hugging Face cache
+  std::string dummy_weights;    // instead of model: a config.json (or its folder) to fill with random weights
+  int dummy_act_bits = 8;       // with dummy_weights: 8 = W4A8, 4 = W4A4, 16 = unquantized bf16
+  std::string backend = "cpu";  // "cpu" or "ref"
+  std::string isa;              // CPU: "avx2", "avx512vnni" force one; "": COMET_ISA, else the best there is
+  int threads = 0;              // 0: what this process may use
+  int kv_bits = 0;              // 4, 8, 16; 0: what the checkpoint says
+  int max_model_len = 0;        // 0: the model's
+  size_t kv_memory = 0;         // bytes of KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
   int max_batch_tokens = 512;
   int max_batch_seqs = 16;
-  int max_chunk = 0;              // longest prefill chunk; 0: max_batch_tokens
-  std::string chat_template;      // file; "": the model's own
+  int max_chunk = 0;          // longest prefill chunk; 0: max_batch_tokens
+  std::string chat_template;  // file; "": the model's own
 };
 
 struct ModelInfo {
@@ -89,10 +90,10 @@ class Answer {
 };
 
 struct PerplexityOptions {
-  std::string text;                // the text itself
-  int64_t first_char = 0;          // use characters [first_char, last_char) of it; last_char 0: to the end
+  std::string text;        // the text itself
+  int64_t first_char = 0;  // use characters [first_char, last_char) of it; last_char 0: to the end
   int64_t last_char = 0;
-  int context = 1024, windows = 0; // tokens in a window; most windows, 0: all
+  int context = 1024, windows = 0;  // tokens in a window; most windows, 0: all
 };
 
 struct PerplexityResult {
@@ -116,8 +117,10 @@ class LanguageModel {
   virtual std::string detokenize(const std::vector<int32_t>& ids) const = 0;
   virtual std::unique_ptr<Answer> submit(const Prompt& prompt, const Sampling& sampling) = 0;
 
-  // Mean over windows of a window's mean negative log-likelihood; no BOS, windows share nothing. Not while answers are made.
-  virtual PerplexityResult perplexity(const PerplexityOptions& options, const std::function<void(int, int, double)>& progress = {}) = 0;
+  // Mean over windows of a window's mean negative log-likelihood; no BOS, windows share nothing. Not while answers are
+  // made.
+  virtual PerplexityResult perplexity(const PerplexityOptions& options,
+                                      const std::function<void(int, int, double)>& progress = {}) = 0;
   // One sequence of random tokens: prefill of prompt_tokens, then output_tokens decoded. Not while answers are made.
   virtual LatencyResult latency(int prompt_tokens, int output_tokens) = 0;
 };
@@ -126,10 +129,10 @@ MemoryEstimate estimate_memory(const LoadOptions& options);
 
 struct QuantizeOptions {
   std::string model, output;
-  std::string recipe = "fmpq";     // "rtn", "fmpq", or a JSON file
+  std::string recipe = "fmpq";                   // "rtn", "fmpq", or a JSON file
   std::map<std::string, std::string> overrides;  // recipe keys, as --set KEY=VALUE gives them
-  std::string calibration_text;    // the text itself; needed by recipes that calibrate
-  int calibration_windows = 0;     // 0: the recipe's
+  std::string calibration_text;                  // the text itself; needed by recipes that calibrate
+  int calibration_windows = 0;                   // 0: the recipe's
   int calibration_context = 1024;
   std::string isa;
   int threads = 0;
@@ -140,12 +143,12 @@ struct SiteReport {
   std::string site;
   int num_int8_groups = 0, num_groups = 0, bits2 = 0;
   float clip1 = 1.0f, clip2 = 1.0f;
-  double output_error = 0.0;       // relative to the unquantized output, on calibration data; 0 where not measured
+  double output_error = 0.0;  // relative to the unquantized output, on calibration data; 0 where not measured
 };
 
 struct QuantizeReport {
   std::vector<SiteReport> sites;
-  double int4_mac_share = 0.0;     // of the decoder layers' multiply-accumulates
+  double int4_mac_share = 0.0;  // of the decoder layers' multiply-accumulates
   size_t input_bytes = 0, output_bytes = 0;
   double seconds = 0.0;
   std::string recipe_json;

@@ -12,7 +12,8 @@ namespace comet::api {
 
 bool is_user_error(const std::exception& error) { return dynamic_cast<const InvalidInput*>(&error) != nullptr; }
 
-std::unique_ptr<Backend> make_backend(const std::string& backend, const std::string& isa, const std::shared_ptr<ThreadPool>& pool) {
+std::unique_ptr<Backend> make_backend(const std::string& backend, const std::string& isa,
+                                      const std::shared_ptr<ThreadPool>& pool) {
   if (backend == "ref") return ref_backend();
   if (backend != "cpu") throw_unsupported("backend \"{}\" is not supported (cpu, ref)", backend);
   const char* forced = std::getenv("COMET_ISA");
@@ -39,8 +40,11 @@ ModelConfig dummy_config(const LoadOptions& options) {
   for (int layer = 0; layer < config.num_layers; ++layer)
     for (const Site site : kSites) {
       const int channels = config.site_channels(site);
-      q.sites[site_name(layer, site)] = {.k_in = channels, .k = padded_channels(channels), .num_int8_groups = 0,
-                                         .bits2 = options.dummy_act_bits, .rotate = true};
+      q.sites[site_name(layer, site)] = {.k_in = channels,
+                                         .k = padded_channels(channels),
+                                         .num_int8_groups = 0,
+                                         .bits2 = options.dummy_act_bits,
+                                         .rotate = true};
     }
   config.quantization = q;
   return config;

@@ -13,7 +13,8 @@
 namespace comet::api {
 
 // isa "": the environment's COMET_ISA, else the best of this machine. backend: "cpu" or "ref".
-std::unique_ptr<Backend> make_backend(const std::string& backend, const std::string& isa, const std::shared_ptr<ThreadPool>& pool);
+std::unique_ptr<Backend> make_backend(const std::string& backend, const std::string& isa,
+                                      const std::shared_ptr<ThreadPool>& pool);
 
 // The checkpoint of options.model, or the random one of options.dummy_weights.
 Checkpoint open_checkpoint(const LoadOptions& options);

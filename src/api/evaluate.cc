@@ -50,7 +50,8 @@ double window_nll(Model& model, KvPool& pool, ThreadPool& threads, std::span<con
     std::vector<double> nll(static_cast<size_t>(rows));
     threads.parallel_for(rows, 8, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i)
-        nll[static_cast<size_t>(i)] = negative_log_likelihood(&result.logits[static_cast<size_t>(i * vocab)], vocab, ids[static_cast<size_t>(first + i + 1)]);
+        nll[static_cast<size_t>(i)] = negative_log_likelihood(&result.logits[static_cast<size_t>(i * vocab)], vocab,
+                                                              ids[static_cast<size_t>(first + i + 1)]);
     });
     sum = std::accumulate(nll.begin(), nll.end(), sum);
   }
@@ -71,15 +72,19 @@ std::string slice_characters(const std::string& text, int64_t first, int64_t las
     }
     ++index;
   }
-  if (begin == std::string::npos || (last > 0 && index < last)) throw_invalid("the text has {} characters, {}..{} were asked for", index - 1, first, last);
+  if (begin == std::string::npos || (last > 0 && index < last))
+    throw_invalid("the text has {} characters, {}..{} were asked for", index - 1, first, last);
   return text.substr(begin, end - begin);
 }
 
-PerplexityResult measure_perplexity(Model& model, const Tokenizer& tokenizer, ThreadPool& threads, const PerplexityOptions& options,
+PerplexityResult measure_perplexity(Model& model, const Tokenizer& tokenizer, ThreadPool& threads,
+                                    const PerplexityOptions& options,
                                     const std::function<void(int, int, double)>& progress) {
   if (options.context < 2 || options.context > model.options().max_positions)
-    throw_invalid("a context of {} tokens is not possible: expected 2..{}", options.context, model.options().max_positions);
-  const std::vector<int32_t> ids = tokenizer.encode(slice_characters(options.text, options.first_char, options.last_char), false);
+    throw_invalid("a context of {} tokens is not possible: expected 2..{}", options.context,
+                  model.options().max_positions);
+  const std::vector<int32_t> ids =
+      tokenizer.encode(slice_characters(options.text, options.first_char, options.last_char), false);
   int windows = static_cast<int>(ids.size()) / options.context;
   if (options.windows > 0) windows = std::min(windows, options.windows);
   if (windows == 0) throw_invalid("the text has {} tokens, one window needs {}", ids.size(), options.context);
@@ -87,21 +92,29 @@ PerplexityResult measure_perplexity(Model& model, const Tokenizer& tokenizer, Th
   const auto start = std::chrono::steady_clock::now();
   double sum = 0.0;
   for (int w = 0; w < windows; ++w) {
-    const std::span<const int32_t> window = std::span(ids).subspan(static_cast<size_t>(w) * options.context, static_cast<size_t>(options.context));
+    const std::span<const int32_t> window =
+        std::span(ids).subspan(static_cast<size_t>(w) * options.context, static_cast<size_t>(options.context));
     sum += window_nll(model, pool, threads, window) / (options.context - 1);
     if (progress) progress(w + 1, windows, std::exp(sum / (w + 1)));
   }
-  return {.perplexity = std::exp(sum / windows), .mean_nll = sum / windows, .windows = windows, .context = options.context, .seconds = seconds_since(start)};
+  return {.perplexity = std::exp(sum / windows),
+          .mean_nll = sum / windows,
+          .windows = windows,
+          .context = options.context,
+          .seconds = seconds_since(start)};
 }
 
 LatencyResult measure_latency(Model& model, int prompt_tokens, int output_tokens) {
   const int total = prompt_tokens + output_tokens;
   if (prompt_tokens < 1 || output_tokens < 0 || total > model.options().max_positions)
-    throw_invalid("{} prompt and {} output tokens do not fit the context of {}", prompt_tokens, output_tokens, model.options().max_positions);
+    throw_invalid("{} prompt and {} output tokens do not fit the context of {}", prompt_tokens, output_tokens,
+                  model.options().max_positions);
   KvPool pool(model.backend(), model.config(), model.kv_format(), (total + kKvBlock - 1) / kKvBlock);
   const std::vector<int32_t> blocks = all_blocks(pool);
   std::vector<int32_t> ids(static_cast<size_t>(total));
-  for (int i = 0; i < total; ++i) ids[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<uint32_t>(i) * 2654435761u >> 8) % static_cast<uint32_t>(model.config().vocab_size));
+  for (int i = 0; i < total; ++i)
+    ids[static_cast<size_t>(i)] = static_cast<int32_t>((static_cast<uint32_t>(i) * 2654435761u >> 8) %
+                                                       static_cast<uint32_t>(model.config().vocab_size));
   auto run = [&](int first, int count) {
     HostBatch batch;
     batch.add_sequence(std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(count)), first, blocks);

@@ -8,7 +8,8 @@
 
 namespace comet::api {
 
-PerplexityResult measure_perplexity(Model& model, const Tokenizer& tokenizer, ThreadPool& pool, const PerplexityOptions& options,
+PerplexityResult measure_perplexity(Model& model, const Tokenizer& tokenizer, ThreadPool& pool,
+                                    const PerplexityOptions& options,
                                     const std::function<void(int, int, double)>& progress);
 LatencyResult measure_latency(Model& model, int prompt_tokens, int output_tokens);
 

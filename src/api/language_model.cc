@@ -51,8 +51,13 @@ class FrontendAnswer final : public Answer {
   std::optional<Delta> next() override {
     const std::optional<TextDelta> d = generation_->next();
     if (!d) return std::nullopt;
-    return Delta{.choice = d->choice, .text = d->text, .finish = d->finish == FinishReason::none ? "" : to_string(d->finish),
-                 .error = d->error, .num_prompt = d->num_prompt, .num_output = d->num_output, .logprobs_json = logprobs_json(d->logprobs)};
+    return Delta{.choice = d->choice,
+                 .text = d->text,
+                 .finish = d->finish == FinishReason::none ? "" : to_string(d->finish),
+                 .error = d->error,
+                 .num_prompt = d->num_prompt,
+                 .num_output = d->num_output,
+                 .logprobs_json = logprobs_json(d->logprobs)};
   }
   void cancel() override { generation_->cancel(); }
   std::vector<int32_t> output_ids(int choice) const override { return generation_->output_ids(choice); }
@@ -77,10 +82,18 @@ class LoadedModel final : public LanguageModel {
     }
     engine_ = std::make_unique<Engine>(model_, engine_options(options));
     const ModelConfig& c = model_.config();
-    info_ = {.folder = checkpoint_.folder().string(), .architecture = c.architecture, .scheme = scheme_name(checkpoint_),
-             .kv = "KV" + std::to_string(model_.kv_format().bits), .backend = backend_->name(), .weight_bytes = model_.weight_bytes(),
-             .kv_bytes = KvPool::block_bytes(*backend_, c, model_.kv_format()) * static_cast<size_t>(num_kv_blocks(model_, engine_options(options))),
-             .num_layers = c.num_layers, .vocab_size = c.vocab_size, .context = engine_->context(), .threads = pool_->num_threads(),
+    info_ = {.folder = checkpoint_.folder().string(),
+             .architecture = c.architecture,
+             .scheme = scheme_name(checkpoint_),
+             .kv = "KV" + std::to_string(model_.kv_format().bits),
+             .backend = backend_->name(),
+             .weight_bytes = model_.weight_bytes(),
+             .kv_bytes = KvPool::block_bytes(*backend_, c, model_.kv_format()) *
+                         static_cast<size_t>(num_kv_blocks(model_, engine_options(options))),
+             .num_layers = c.num_layers,
+             .vocab_size = c.vocab_size,
+             .context = engine_->context(),
+             .threads = pool_->num_threads(),
              .has_chat_template = chat_template_ != nullptr};
   }
 
@@ -102,18 +115,26 @@ class LoadedModel final : public LanguageModel {
     return std::make_unique<FrontendAnswer>(frontend.submit(request));
   }
 
-  PerplexityResult perplexity(const PerplexityOptions& options, const std::function<void(int, int, double)>& progress) override {
+  PerplexityResult perplexity(const PerplexityOptions& options,
+                              const std::function<void(int, int, double)>& progress) override {
     return measure_perplexity(model_, tokenizer(), *pool_, options, progress);
   }
-  LatencyResult latency(int prompt_tokens, int output_tokens) override { return measure_latency(model_, prompt_tokens, output_tokens); }
+  LatencyResult latency(int prompt_tokens, int output_tokens) override {
+    return measure_latency(model_, prompt_tokens, output_tokens);
+  }
 
  private:
   static ModelOptions model_options(const LoadOptions& o) {
-    return {.kv_bits = o.kv_bits, .max_positions = o.max_model_len, .max_batch_tokens = o.max_batch_tokens,
+    return {.kv_bits = o.kv_bits,
+            .max_positions = o.max_model_len,
+            .max_batch_tokens = o.max_batch_tokens,
             .max_logit_rows = std::max(o.max_batch_seqs, std::min(o.max_batch_tokens, kLogitRows))};
   }
   static EngineOptions engine_options(const LoadOptions& o) {
-    return {.max_batch_tokens = o.max_batch_tokens, .max_batch_seqs = std::min(o.max_batch_seqs, o.max_batch_tokens), .max_chunk = o.max_chunk, .kv_bytes = o.kv_memory};
+    return {.max_batch_tokens = o.max_batch_tokens,
+            .max_batch_seqs = std::min(o.max_batch_seqs, o.max_batch_tokens),
+            .max_chunk = o.max_chunk,
+            .kv_bytes = o.kv_memory};
   }
   const Tokenizer& tokenizer() const {
     if (tokenizer_ == nullptr) throw_invalid("a model of random weights has no tokenizer: only benchmarks run on it");
@@ -135,7 +156,8 @@ class LoadedModel final : public LanguageModel {
 }  // namespace
 
 std::unique_ptr<LanguageModel> LanguageModel::load(const LoadOptions& options, const LayerProgress& progress) {
-  if (options.model.empty() == options.dummy_weights.empty()) throw_invalid("name either a model or a config for dummy weights");
+  if (options.model.empty() == options.dummy_weights.empty())
+    throw_invalid("name either a model or a config for dummy weights");
   return std::make_unique<LoadedModel>(options, progress);
 }
 
@@ -149,8 +171,9 @@ MemoryEstimate estimate_memory(const LoadOptions& options) {
   e.weights = checkpoint.weight_bytes();
   const int length = options.max_model_len > 0 ? options.max_model_len : c.max_positions;
   const size_t per_seq = KvPool::block_bytes(*backend, c, kv) * static_cast<size_t>((length + kKvBlock - 1) / kKvBlock);
-  e.kv = options.kv_memory != 0 ? options.kv_memory
-                                : std::max(per_seq, std::min(per_seq * static_cast<size_t>(options.max_batch_seqs), size_t{1} << 30));
+  e.kv = options.kv_memory != 0
+             ? options.kv_memory
+             : std::max(per_seq, std::min(per_seq * static_cast<size_t>(options.max_batch_seqs), size_t{1} << 30));
   e.workspace = workspace_bytes(*backend, c, options.max_batch_tokens);
   e.available = static_cast<size_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
   return e;

@@ -31,8 +31,8 @@ std::string resolve_model(const std::string& name) {
   std::error_code ignored;
   if (fs::is_directory(name, ignored)) return name;
   const size_t slash = name.find('/');
-  const bool is_hub_name = slash != std::string::npos && slash > 0 && name.find('/', slash + 1) == std::string::npos && name[0] != '.' &&
-                           slash + 1 < name.size();
+  const bool is_hub_name = slash != std::string::npos && slash > 0 && name.find('/', slash + 1) == std::string::npos &&
+                           name[0] != '.' && slash + 1 < name.size();
   if (!is_hub_name) throw_invalid("no model folder at {}", name);
   const fs::path folder = cache_folder() / ("models--" + name.substr(0, slash) + "--" + name.substr(slash + 1));
   if (fs::exists(folder / "refs/main", ignored)) {

@@ -44,9 +44,9 @@ namespace detail {
 }  // namespace comet
 
 // COMET_CHECK(condition, "format", args...): throws Error when the condition is false.
-#define COMET_CHECK(condition, ...)                                                                   \
-  do {                                                                                                \
-    if (!(condition)) [[unlikely]]                                                                    \
+#define COMET_CHECK(condition, ...)                                                                 \
+  do {                                                                                              \
+    if (!(condition)) [[unlikely]]                                                                  \
       ::comet::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format("" __VA_ARGS__)); \
   } while (0)
 

@@ -19,10 +19,14 @@ enum class DType : uint8_t { f32, bf16, f16, i32, u8, i8, i64, boolean };
 
 constexpr size_t dtype_bytes(DType t) {
   switch (t) {
-    case DType::f32: case DType::i32: return 4;
-    case DType::bf16: case DType::f16: return 2;
+    case DType::f32:
+    case DType::i32: return 4;
+    case DType::bf16:
+    case DType::f16: return 2;
     case DType::i64: return 8;
-    case DType::u8: case DType::i8: case DType::boolean: return 1;
+    case DType::u8:
+    case DType::i8:
+    case DType::boolean: return 1;
   }
   return 0;
 }
@@ -42,8 +46,12 @@ constexpr const char* to_string(DType t) {
 }
 
 // 16-bit floats as storage; arithmetic is always fp32.
-struct bf16 { uint16_t bits; };
-struct f16 { uint16_t bits; };
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
 
 COMET_HD uint32_t float_bits(float x) {
   uint32_t u;

@@ -43,7 +43,8 @@ MappedFile::~MappedFile() {
 
 std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
   const MappedFile file(path);
-  if (file.size() > max_bytes) throw_invalid("{} has {} bytes, more than the {} allowed", path.string(), file.size(), max_bytes);
+  if (file.size() > max_bytes)
+    throw_invalid("{} has {} bytes, more than the {} allowed", path.string(), file.size(), max_bytes);
   return std::string(reinterpret_cast<const char*>(file.data()), file.size());
 }
 

@@ -5,7 +5,9 @@
 
 namespace comet {
 
-std::string to_string(const TensorView& t) { return fmt::format("{} [{}]", to_string(t.dtype), fmt::join(t.shape, ", ")); }
+std::string to_string(const TensorView& t) {
+  return fmt::format("{} [{}]", to_string(t.dtype), fmt::join(t.shape, ", "));
+}
 
 std::vector<float> to_f32(const TensorView& t) {
   std::vector<float> out(static_cast<size_t>(t.num_elements()));

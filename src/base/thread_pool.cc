@@ -22,10 +22,12 @@ int cgroup_cpus() {
   std::ifstream v2("/sys/fs/cgroup/cpu.max");
   std::string quota;
   double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) return std::max(1, static_cast<int>(std::stod(quota) / period + 0.5));
+  if (v2 >> quota >> period && quota != "max" && period > 0)
+    return std::max(1, static_cast<int>(std::stod(quota) / period + 0.5));
   double quota_us = -1, period_us = 0;
   std::ifstream q("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), p("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (q >> quota_us && p >> period_us && quota_us > 0 && period_us > 0) return std::max(1, static_cast<int>(quota_us / period_us + 0.5));
+  if (q >> quota_us && p >> period_us && quota_us > 0 && period_us > 0)
+    return std::max(1, static_cast<int>(quota_us / period_us + 0.5));
   return 0;
 }
 

@@ -26,9 +26,9 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(begin, end, thread) for disjoint ranges that cover [0, count), each at most `grain` long, and returns when
-  // all are done; thread is in 0..num_threads()-1 and no two calls with one thread index overlap. The first exception of a
-  // body is rethrown here. Calls from one thread at a time; not from inside a body.
+  // Calls body(begin, end, thread) for disjoint ranges that cover [0, count), each at most `grain` long, and returns
+  // when all are done; thread is in 0..num_threads()-1 and no two calls with one thread index overlap. The first
+  // exception of a body is rethrown here. Calls from one thread at a time; not from inside a body.
   void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body);
 
  private:

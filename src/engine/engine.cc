@@ -93,7 +93,8 @@ void Engine::loop() {
     }
     core_.fail_all(failure_);
     for (auto& message : inbox)
-      if (auto* submit = std::get_if<Submit>(&message)) submit->sink({.token = {}, .finish = FinishReason::error, .error = failure_});
+      if (auto* submit = std::get_if<Submit>(&message))
+        submit->sink({.token = {}, .finish = FinishReason::error, .error = failure_});
   }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine with its thread: anyone may submit and cancel; steps run one after another on the engine's own thread.
 //
-// Ownership: the engine thread alone touches model, scheduler and sinks' callbacks. submit() and cancel() put a message in
-// the inbox; the thread takes the inbox before every step. A sink is called on the engine thread and must not block; its last
-// event (finish != none) comes exactly once, also when the engine fails or is destroyed.
+// Ownership: the engine thread alone touches model, scheduler and sinks' callbacks. submit() and cancel() put a message
+// in the inbox; the thread takes the inbox before every step. A sink is called on the engine thread and must not block;
+// its last event (finish != none) comes exactly once, also when the engine fails or is destroyed.
 #pragma once
 
 #include <atomic>

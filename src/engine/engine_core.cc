@@ -11,14 +11,15 @@ namespace {
 constexpr size_t kDefaultKvBytes = size_t{1} << 30;
 
 SchedulerOptions scheduler_options(const Model& model, const EngineOptions& options, int num_blocks) {
-  return {.num_kv_blocks = num_blocks,
-          .block_size = kKvBlock,
-          .max_model_len = model.options().max_positions,
-          .max_batch_tokens = std::min(options.max_batch_tokens, model.options().max_batch_tokens),
-          .max_batch_seqs = std::min({options.max_batch_seqs, options.max_batch_tokens, model.options().max_logit_rows}),
-          .max_chunk = options.max_chunk,
-          .eos_token_ids = model.config().eos_ids,
-          .preempt_every = options.preempt_every};
+  return {
+      .num_kv_blocks = num_blocks,
+      .block_size = kKvBlock,
+      .max_model_len = model.options().max_positions,
+      .max_batch_tokens = std::min(options.max_batch_tokens, model.options().max_batch_tokens),
+      .max_batch_seqs = std::min({options.max_batch_seqs, options.max_batch_tokens, model.options().max_logit_rows}),
+      .max_chunk = options.max_chunk,
+      .eos_token_ids = model.config().eos_ids,
+      .preempt_every = options.preempt_every};
 }
 
 }  // namespace
@@ -28,8 +29,10 @@ int num_kv_blocks(const Model& model, const EngineOptions& options) {
   const size_t per_seq = static_cast<size_t>((model.options().max_positions + kKvBlock - 1) / kKvBlock);
   if (options.kv_bytes != 0) {
     if (options.kv_bytes < block)
-      throw_invalid("{} bytes of KV memory hold no kv_block: one block of {} positions takes {} bytes", options.kv_bytes, kKvBlock, block);
-    return static_cast<int>(std::min<size_t>(options.kv_bytes / block, per_seq * static_cast<size_t>(options.max_batch_seqs)));
+      throw_invalid("{} bytes of KV memory hold no kv_block: one block of {} positions takes {} bytes",
+                    options.kv_bytes, kKvBlock, block);
+    return static_cast<int>(
+        std::min<size_t>(options.kv_bytes / block, per_seq * static_cast<size_t>(options.max_batch_seqs)));
   }
   const size_t wanted = per_seq * static_cast<size_t>(options.max_batch_seqs);
   return static_cast<int>(std::max(per_seq, std::min(wanted, kDefaultKvBytes / block)));
@@ -77,7 +80,10 @@ bool EngineCore::step() {
   scheduler_->commit(step, tokens);
   for (size_t i = 0; i < step.chunks.size(); ++i) {
     const Chunk& chunk = step.chunks[i];
-    SequenceEvent event{.id = chunk.seq, .token = {}, .finish = scheduler_->sequence(chunk.seq).finish_reason, .error = results[i].error};
+    SequenceEvent event{.id = chunk.seq,
+                        .token = {},
+                        .finish = scheduler_->sequence(chunk.seq).finish_reason,
+                        .error = results[i].error};
     if (chunk.samples && event.error.empty()) event.token = results[i].sampled;
     if (event.finish != FinishReason::none)
       end(chunk.seq, std::move(event));
@@ -88,7 +94,8 @@ bool EngineCore::step() {
 }
 
 void EngineCore::fail_all(const std::string& error) {
-  for (auto& [id, sink] : std::exchange(sinks_, {})) sink({.id = id, .token = {}, .finish = FinishReason::error, .error = error});
+  for (auto& [id, sink] : std::exchange(sinks_, {}))
+    sink({.id = id, .token = {}, .finish = FinishReason::error, .error = error});
 }
 
 }  // namespace comet

@@ -15,18 +15,18 @@ namespace comet {
 struct EngineOptions {
   int max_batch_tokens = 512;
   int max_batch_seqs = 64;
-  int max_chunk = 0;       // longest prefill chunk; 0: the token budget
-  size_t kv_bytes = 0;     // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
-  int preempt_every = 0;   // tests
+  int max_chunk = 0;      // longest prefill chunk; 0: the token budget
+  size_t kv_bytes = 0;    // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
+  int preempt_every = 0;  // tests
 };
 
 // What happened to one sequence in one step.
 struct SequenceEvent {
   SeqId id = 0;
-  std::optional<SampledToken> token;                  // the next output token; with finish == stop it is the stop token
-  FinishReason finish = FinishReason::none;           // not none: the last event of this sequence
-  std::string error;                                  // finish == error
-  int num_prompt = 0, num_output = 0;                 // tokens, with the last event
+  std::optional<SampledToken> token;         // the next output token; with finish == stop it is the stop token
+  FinishReason finish = FinishReason::none;  // not none: the last event of this sequence
+  std::string error;                         // finish == error
+  int num_prompt = 0, num_output = 0;        // tokens, with the last event
 };
 
 using EventSink = std::function<void(const SequenceEvent&)>;

@@ -9,8 +9,8 @@ std::vector<ChunkResult> Runner::run(const Step& step, const Scheduler& schedule
   HostBatch batch;
   for (const Chunk& chunk : step.chunks) {
     const Sequence& s = scheduler.sequence(chunk.seq);
-    batch.add_sequence(std::span(s.tokens).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count)), chunk.first,
-                       s.block_table);
+    batch.add_sequence(std::span(s.tokens).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count)),
+                       chunk.first, s.block_table);
     if (chunk.samples) batch.logit_rows.push_back(batch.num_tokens() - 1);
   }
   const ForwardResult forward = model_->forward(batch, *pool_);
@@ -23,7 +23,8 @@ std::vector<ChunkResult> Runner::run(const Step& step, const Scheduler& schedule
     ChunkResult& result = results[i];
     for (int j = 0; j < chunk.count; ++j, ++token)
       if (forward.row_errors[token] != 0 && result.error.empty())
-        result.error = fmt::format("{}, at position {}", describe_error_tag(forward.row_errors[token]), chunk.first + j);
+        result.error =
+            fmt::format("{}, at position {}", describe_error_tag(forward.row_errors[token]), chunk.first + j);
     if (!chunk.samples) continue;
     const std::span<const float> logits = std::span(forward.logits).subspan(logit_row++ * vocab, vocab);
     if (!result.error.empty()) continue;

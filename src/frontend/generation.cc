@@ -33,22 +33,30 @@ std::optional<TextDelta> Generation::next() {
 std::optional<TextDelta> Generation::digest(int index, const SequenceEvent& event) {
   Choice& choice = choices_[static_cast<size_t>(index)];
   if (choice.is_finished) return std::nullopt;
-  TextDelta delta{.choice = index, .text = {}, .logprobs = {}, .finish = event.finish, .error = event.error,
-                  .num_prompt = static_cast<int>(prompt_ids_.size()), .num_output = static_cast<int>(choice.output.size())};
+  TextDelta delta{.choice = index,
+                  .text = {},
+                  .logprobs = {},
+                  .finish = event.finish,
+                  .error = event.error,
+                  .num_prompt = static_cast<int>(prompt_ids_.size()),
+                  .num_output = static_cast<int>(choice.output.size())};
   bool stopped = false;
   if (event.token) {
     const int32_t id = event.token->token;
     choice.output.push_back(id);
     delta.num_output = static_cast<int>(choice.output.size());
-    const bool is_text = event.finish != FinishReason::stop && tokenizer_->has_id(id);  // a stop token is not part of the answer
+    const bool is_text =
+        event.finish != FinishReason::stop && tokenizer_->has_id(id);  // a stop token is not part of the answer
     if (is_text) {
       StopStrings::Found found = choice.stops->push(choice.detokenizer->push(id));
       delta.text = std::move(found.text);
       stopped = found.stopped;
     }
     if (event.token->logprobs && event.finish != FinishReason::stop)
-      delta.logprobs.push_back({.token = id, .logprob = event.token->logprobs->logprob,
-                                .text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "", .top = event.token->logprobs->top});
+      delta.logprobs.push_back({.token = id,
+                                .logprob = event.token->logprobs->logprob,
+                                .text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "",
+                                .top = event.token->logprobs->top});
   }
   if (!stopped && event.finish != FinishReason::none) {
     StopStrings::Found found = choice.stops->push(choice.detokenizer->flush());
@@ -87,9 +95,11 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
   if (prompt.empty()) throw_invalid("the prompt is empty: it must have at least one token");
   const int context = engine_->context(), num_prompt = static_cast<int>(prompt.size());
   if (num_prompt >= context)
-    throw_invalid("the prompt has {} tokens; with one token to generate the context of {} tokens is exceeded", num_prompt, context);
+    throw_invalid("the prompt has {} tokens; with one token to generate the context of {} tokens is exceeded",
+                  num_prompt, context);
   if (request.sampling.max_tokens && num_prompt + *request.sampling.max_tokens > context)
-    throw_invalid("the prompt's {} tokens and max_tokens {} exceed the context of {} tokens", num_prompt, *request.sampling.max_tokens, context);
+    throw_invalid("the prompt's {} tokens and max_tokens {} exceed the context of {} tokens", num_prompt,
+                  *request.sampling.max_tokens, context);
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : draw_seed();
   generation->choices_.resize(static_cast<size_t>(request.sampling.n));
   generation->num_open_ = generation->choices_.size();
@@ -99,14 +109,19 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
     choice.stops = std::make_unique<StopStrings>(request.stop);
   }
   for (int i = 0; i < request.sampling.n; ++i) {
-    SequenceSpec spec{.prompt = prompt, .params = request.sampling, .seed = seed, .choice_idx = static_cast<uint32_t>(i), .priority = request.priority};
-    generation->choices_[static_cast<size_t>(i)].id = engine_->submit(std::move(spec), [box = generation->mailbox_, i](const SequenceEvent& event) {
-      {
-        std::lock_guard lock(box->mutex);
-        box->events.emplace_back(i, event);
-      }
-      box->ready.notify_one();
-    });
+    SequenceSpec spec{.prompt = prompt,
+                      .params = request.sampling,
+                      .seed = seed,
+                      .choice_idx = static_cast<uint32_t>(i),
+                      .priority = request.priority};
+    generation->choices_[static_cast<size_t>(i)].id =
+        engine_->submit(std::move(spec), [box = generation->mailbox_, i](const SequenceEvent& event) {
+          {
+            std::lock_guard lock(box->mutex);
+            box->events.emplace_back(i, event);
+          }
+          box->ready.notify_one();
+        });
   }
   return generation;
 }

@@ -20,7 +20,7 @@
 namespace comet {
 
 struct ChatPrompt {
-  nlohmann::ordered_json messages;   // [{"role": .., "content": ..}, ..]
+  nlohmann::ordered_json messages;  // [{"role": .., "content": ..}, ..]
   nlohmann::ordered_json variables = nlohmann::ordered_json::object();
 };
 
@@ -46,7 +46,7 @@ struct TextDelta {
   std::vector<LogprobEntry> logprobs;
   FinishReason finish = FinishReason::none;  // not none: the last delta of this choice
   std::string error;
-  int num_prompt = 0, num_output = 0;        // tokens, with the last delta
+  int num_prompt = 0, num_output = 0;  // tokens, with the last delta
 };
 
 // The answer to one request. Deltas are pulled; detokenization and stop strings happen in next(). One consumer thread.

@@ -16,7 +16,8 @@ constexpr size_t kMaxStops = 64, kMaxStopBytes = 4096;
 StopStrings::StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {
   if (stops_.size() > kMaxStops) throw_invalid("stop: {} strings, at most {}", stops_.size(), kMaxStops);
   for (const std::string& s : stops_)
-    if (s.empty() || s.size() > kMaxStopBytes) throw_invalid("stop: a string of {} bytes, expected 1..{}", s.size(), kMaxStopBytes);
+    if (s.empty() || s.size() > kMaxStopBytes)
+      throw_invalid("stop: a string of {} bytes, expected 1..{}", s.size(), kMaxStopBytes);
 }
 
 StopStrings::Found StopStrings::push(const std::string& piece) {

@@ -20,10 +20,10 @@ struct KvShape {
 struct BatchView {
   int num_tokens = 0;
   int num_seqs = 0;
-  const int32_t* token_seqs = nullptr;      // [num_tokens] index of the token's sequence in this batch, ascending
-  const int32_t* positions = nullptr;       // [num_tokens]; consecutive inside a sequence
-  const int32_t* seq_first_token = nullptr; // [num_seqs + 1] offsets into the tokens
-  const int32_t* block_tables = nullptr;    // [num_seqs, block_table_stride]: position p lives in block table[p / 64]
+  const int32_t* token_seqs = nullptr;       // [num_tokens] index of the token's sequence in this batch, ascending
+  const int32_t* positions = nullptr;        // [num_tokens]; consecutive inside a sequence
+  const int32_t* seq_first_token = nullptr;  // [num_seqs + 1] offsets into the tokens
+  const int32_t* block_tables = nullptr;     // [num_seqs, block_table_stride]: position p lives in block table[p / 64]
   int block_table_stride = 0;
 };
 
@@ -34,11 +34,11 @@ struct RopeAppendProblem {
 };
 
 struct RopeAppendArgs {
-  const void* qkv = nullptr;       // [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim]: q heads, k heads, v heads
-  DType qkv_dtype = DType::bf16;   // bf16, or f32 on the unquantized path
-  const float* cos = nullptr;      // [positions, head_dim / 2]
+  const void* qkv = nullptr;      // [num_tokens, (num_heads + 2 * num_kv_heads) * head_dim]: q heads, k heads, v heads
+  DType qkv_dtype = DType::bf16;  // bf16, or f32 on the unquantized path
+  const float* cos = nullptr;     // [positions, head_dim / 2]
   const float* sin = nullptr;
-  const void* q_norm = nullptr;    // [head_dim] gains of Qwen3's norms, or null
+  const void* q_norm = nullptr;  // [head_dim] gains of Qwen3's norms, or null
   const void* k_norm = nullptr;
   DType norm_dtype = DType::bf16;
   float norm_eps = 0.0f;
@@ -52,14 +52,14 @@ struct RopeAppendArgs {
 struct AttentionProblem {
   int num_heads = 0;
   KvShape kv;
-  DType out_dtype = DType::bf16;   // bf16, or f32 on the unquantized path
+  DType out_dtype = DType::bf16;  // bf16, or f32 on the unquantized path
 };
 
 struct AttentionArgs {
-  const float* q = nullptr;        // f32 [num_tokens, num_heads, head_dim] as rope_append left it
+  const float* q = nullptr;  // f32 [num_tokens, num_heads, head_dim] as rope_append left it
   BatchView batch;
-  const void* cache = nullptr;     // K and V up to and including each token's own position are in it
-  void* out = nullptr;             // [num_tokens, num_heads * head_dim]
+  const void* cache = nullptr;  // K and V up to and including each token's own position are in it
+  void* out = nullptr;          // [num_tokens, num_heads * head_dim]
   uint32_t* row_errors = nullptr;
   uint32_t error_tag = 0;
 };

@@ -19,7 +19,7 @@ namespace comet {
 class Backend {
  public:
   virtual ~Backend() = default;
-  virtual std::string name() const = 0;         // "ref", "avx512vnni", "sm90"
+  virtual std::string name() const = 0;  // "ref", "avx512vnni", "sm90"
   // "gemm_w4ax_avx512vnni, ...": which kernel runs each op here; for logs and `comet env`.
   virtual std::vector<std::string> kernels() const = 0;
 
@@ -73,7 +73,9 @@ class DeviceBuffer {
 
   void* data() const { return data_; }
   template <typename T>
-  T* as() const { return static_cast<T*>(data_); }
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
   size_t bytes() const { return bytes_; }
 
  private:

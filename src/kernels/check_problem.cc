@@ -15,21 +15,23 @@ void check_kv(const KvShape& kv) {
 }  // namespace
 
 std::string to_string(const QuantizeActProblem& p) {
-  return fmt::format("quantize_act m={} k_in={} k={} n8={} bits2={} rotate={} source={}", p.m, p.format.k_in, p.format.k,
-                     p.format.num_int8_groups, p.format.bits2, p.format.rotate, static_cast<int>(p.source));
+  return fmt::format("quantize_act m={} k_in={} k={} n8={} bits2={} rotate={} source={}", p.m, p.format.k_in,
+                     p.format.k, p.format.num_int8_groups, p.format.bits2, p.format.rotate, static_cast<int>(p.source));
 }
 
 std::string to_string(const GemmProblem& p) {
-  return fmt::format("gemm m={} n={} k={} n8={} output={}", p.m, p.n, p.k, p.num_int8_groups, static_cast<int>(p.output));
+  return fmt::format("gemm m={} n={} k={} n8={} output={}", p.m, p.n, p.k, p.num_int8_groups,
+                     static_cast<int>(p.output));
 }
 
 std::string to_string(const RopeAppendProblem& p) {
-  return fmt::format("rope_append heads={}/{} head_dim={} kv{} k_rotate={}", p.num_heads, p.kv.num_kv_heads, p.kv.head_dim,
-                     p.kv.bits, p.k_rotate);
+  return fmt::format("rope_append heads={}/{} head_dim={} kv{} k_rotate={}", p.num_heads, p.kv.num_kv_heads,
+                     p.kv.head_dim, p.kv.bits, p.k_rotate);
 }
 
 std::string to_string(const AttentionProblem& p) {
-  return fmt::format("attention heads={}/{} head_dim={} kv{}", p.num_heads, p.kv.num_kv_heads, p.kv.head_dim, p.kv.bits);
+  return fmt::format("attention heads={}/{} head_dim={} kv{}", p.num_heads, p.kv.num_kv_heads, p.kv.head_dim,
+                     p.kv.bits);
 }
 
 void check_problem(const QuantizeActProblem& p, const QuantizeActArgs& args) {

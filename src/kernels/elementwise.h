@@ -8,10 +8,10 @@ namespace comet {
 
 struct EmbedArgs {
   int m = 0, hidden = 0;
-  const int32_t* ids = nullptr;    // [m], each below the vocabulary size
-  const void* table = nullptr;     // [vocab, hidden]
+  const int32_t* ids = nullptr;  // [m], each below the vocabulary size
+  const void* table = nullptr;   // [vocab, hidden]
   DType table_dtype = DType::bf16;
-  float* out = nullptr;            // f32 [m, hidden]
+  float* out = nullptr;  // f32 [m, hidden]
 };
 
 struct RmsNormArgs {
@@ -21,7 +21,7 @@ struct RmsNormArgs {
   const void* gain = nullptr;        // [hidden]
   DType gain_dtype = DType::bf16;
   float eps = 0.0f;
-  float* out = nullptr;              // f32 [m, hidden]
+  float* out = nullptr;  // f32 [m, hidden]
 };
 
 struct SiluMulArgs {
@@ -30,7 +30,7 @@ struct SiluMulArgs {
   float* out = nullptr;            // [m, width]
 };
 
-struct CheckFiniteArgs {           // logits: tags rows that hold a non-finite value
+struct CheckFiniteArgs {  // logits: tags rows that hold a non-finite value
   int m = 0, n = 0;
   const float* x = nullptr;        // [m, n]
   uint32_t* row_errors = nullptr;  // [m]

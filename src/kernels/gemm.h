@@ -17,8 +17,8 @@ enum class GemmOutput : uint8_t {
 };
 
 struct GemmProblem {
-  int m = 0, n = 0, k = 0;   // quantized: k % 128 == 0
-  int num_int8_groups = 0;   // groups of region 1
+  int m = 0, n = 0, k = 0;  // quantized: k % 128 == 0
+  int num_int8_groups = 0;  // groups of region 1
   GemmOutput output = GemmOutput::bf16;
 };
 

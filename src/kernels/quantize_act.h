@@ -31,7 +31,7 @@ struct QuantizeActArgs {
   QuantizedActs out;
   // [m]: set to error_tag where a row holds a non-finite value and no tag is set yet; such a row gets codes 0, scale 0.
   uint32_t* row_errors = nullptr;
-  uint32_t error_tag = 0;            // non-zero; names layer and site to the runner
+  uint32_t error_tag = 0;  // non-zero; names layer and site to the runner
 };
 
 // Scales of one token from the maxima of its regions; the heart of the op, shared by all backends.

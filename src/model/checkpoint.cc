@@ -17,7 +17,8 @@ Checkpoint Checkpoint::open(const std::filesystem::path& folder) {
   if (!c.is_quantized())
     for (const auto& [name, view] : c.tensors_->tensors())
       if (name.ends_with(".qweight") || name.ends_with(".qzeros") || name.ends_with(".weight_packed"))
-        throw_unsupported("{}: \"{}\" is a quantized tensor, but config.json has no quantization_config of Comet", folder.string(), name);
+        throw_unsupported("{}: \"{}\" is a quantized tensor, but config.json has no quantization_config of Comet",
+                          folder.string(), name);
   return c;
 }
 
@@ -25,7 +26,8 @@ LoadedTensor Checkpoint::tensor(const std::string& name, DType dtype, const std:
   if (is_dummy()) return make_dummy(name, dtype, shape);
   const TensorView& view = tensors_->at(name);
   if (view.dtype != dtype || view.shape != shape)
-    throw_invalid("{}: tensor \"{}\" is {}, expected {}", folder_.string(), name, to_string(view), to_string(TensorView{nullptr, dtype, shape}));
+    throw_invalid("{}: tensor \"{}\" is {}, expected {}", folder_.string(), name, to_string(view),
+                  to_string(TensorView{nullptr, dtype, shape}));
   return {view, tensors_};
 }
 
@@ -50,13 +52,16 @@ LoadedW4ax Checkpoint::w4ax(const std::string& name, int n, int k) const {
   const uint8_t* z = static_cast<const uint8_t*>(zeros.view.data);
   for (int64_t i = 0; i < n * groups; ++i)
     if (!is_legal_group(s1[i], z[i]))
-      throw_invalid("{}: {} row {} group {}: group scale {} with zero {} is outside the rule (scale 1..16, zero {}..{})",
-                    folder_.string(), name, i / groups, i % groups, s1[i], z[i],
-                    s1[i] >= 1 && s1[i] <= 16 ? min_group_zero(s1[i]) : 0, s1[i] >= 1 && s1[i] <= 16 ? max_group_zero(s1[i]) : 15);
+      throw_invalid(
+          "{}: {} row {} group {}: group scale {} with zero {} is outside the rule (scale 1..16, zero {}..{})",
+          folder_.string(), name, i / groups, i % groups, s1[i], z[i],
+          s1[i] >= 1 && s1[i] <= 16 ? min_group_zero(s1[i]) : 0,
+          s1[i] >= 1 && s1[i] <= 16 ? max_group_zero(s1[i]) : 15);
   out.channel_scales = to_f32(channel_scales.view);
   for (int i = 0; i < n; ++i)
     if (!(out.channel_scales[i] > 0.0f) || !std::isfinite(out.channel_scales[i]))
-      throw_invalid("{}: {} row {}: channel_scale {} must be finite and above 0", folder_.string(), name, i, out.channel_scales[i]);
+      throw_invalid("{}: {} row {}: channel_scale {} must be finite and above 0", folder_.string(), name, i,
+                    out.channel_scales[i]);
   out.weights = {n, k, static_cast<const uint8_t*>(codes.view.data), s1, z, out.channel_scales.data()};
   out.tensors = {codes, scales, zeros};
   return out;
@@ -73,8 +78,10 @@ std::vector<int32_t> Checkpoint::act_perm(int layer, Site site) const {
   for (size_t i = 0; i < perm.size(); ++i) {
     if (perm[i] == -1) continue;
     if (perm[i] < -1 || perm[i] >= format.k_in)
-      throw_invalid("{}: \"{}\"[{}] is {}, expected -1 or a channel below {}", folder_.string(), name, i, perm[i], format.k_in);
-    if (seen[perm[i]]) throw_invalid("{}: \"{}\" is no bijection: channel {} appears twice", folder_.string(), name, perm[i]);
+      throw_invalid("{}: \"{}\"[{}] is {}, expected -1 or a channel below {}", folder_.string(), name, i, perm[i],
+                    format.k_in);
+    if (seen[perm[i]])
+      throw_invalid("{}: \"{}\" is no bijection: channel {} appears twice", folder_.string(), name, perm[i]);
     seen[perm[i]] = true;
     ++used;
   }
@@ -84,7 +91,9 @@ std::vector<int32_t> Checkpoint::act_perm(int layer, Site site) const {
   }
   if (site == Site::down_in)
     for (int i = 0; i < format.k_in; ++i)
-      if (perm[i] != i) throw_invalid("{}: \"{}\" must be the identity: down_in's order is folded into gate and up", folder_.string(), name);
+      if (perm[i] != i)
+        throw_invalid("{}: \"{}\" must be the identity: down_in's order is folded into gate and up", folder_.string(),
+                      name);
   return perm;
 }
 

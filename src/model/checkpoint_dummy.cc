@@ -41,10 +41,13 @@ LoadedTensor Checkpoint::make_dummy(const std::string& name, DType dtype, const 
   const size_t count = static_cast<size_t>(t.view.num_elements());
   SplitMix random{hash_name(name, seed_)};
   auto put = [&](size_t i, auto value) { memcpy(bytes->data() + i * sizeof(value), &value, sizeof(value)); };
-  auto unit = [&] { return static_cast<float>(static_cast<int64_t>(random.next() >> 40) - (1 << 23)) * 0x1p-23f; };  // -1..1
+  auto unit = [&] {
+    return static_cast<float>(static_cast<int64_t>(random.next() >> 40) - (1 << 23)) * 0x1p-23f;
+  };  // -1..1
   if (name.ends_with(".act_perm")) {
     const int channels = config_.quantization->sites.at(name.substr(0, name.size() - strlen(".act_perm"))).k_in;
-    for (size_t i = 0; i < count; ++i) put(i, i < static_cast<size_t>(channels) ? static_cast<int32_t>(i) : int32_t{-1});
+    for (size_t i = 0; i < count; ++i)
+      put(i, i < static_cast<size_t>(channels) ? static_cast<int32_t>(i) : int32_t{-1});
   } else if (name.ends_with(".group_scale")) {
     for (size_t i = 0; i < count; ++i) put(i, static_cast<uint8_t>(12 + random.next() % 3));
   } else if (name.ends_with(".group_zero")) {

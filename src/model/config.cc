@@ -25,7 +25,8 @@ void append_ids(const JsonFields& f, const char* key, std::vector<int>& ids) {
   if (!f.has(key)) return;
   const json& v = f.raw(key);
   auto add = [&](const json& id) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX) f.fail(key, "a token id or a list of them");
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
+      f.fail(key, "a token id or a list of them");
     if (std::find(ids.begin(), ids.end(), id.get<int>()) == ids.end()) ids.push_back(id.get<int>());
   };
   if (v.is_array())
@@ -83,13 +84,17 @@ QuantizationConfig parse_quantization(const json& object, const ModelConfig& mod
   const JsonFields f(object, where + ": quantization_config");
   const std::string method = f.text("quant_method", "");
   if (method != "comet")
-    throw_unsupported("{}: quant_method \"{}\" is not supported (\"comet\", or an unquantized bf16, fp16 or fp32 model)", where, method);
+    throw_unsupported(
+        "{}: quant_method \"{}\" is not supported (\"comet\", or an unquantized bf16, fp16 or fp32 model)", where,
+        method);
   QuantizationConfig q;
   q.format_version = f.integer("format_version", 1, INT32_MAX);
   if (q.format_version > kFormatVersion)
-    throw_unsupported("{}: format_version {} is newer than this program, which reads up to {}", where, q.format_version, kFormatVersion);
+    throw_unsupported("{}: format_version {} is newer than this program, which reads up to {}", where, q.format_version,
+                      kFormatVersion);
   if (f.integer("group_size", 1, INT32_MAX) != kGroup) f.fail("group_size", "128");
-  if (f.integer("shards", 1, 1024, 1) != 1) throw_unsupported("{}: shards > 1 (tensor parallelism) is not supported yet, only 1", where);
+  if (f.integer("shards", 1, 1024, 1) != 1)
+    throw_unsupported("{}: shards > 1 (tensor parallelism) is not supported yet, only 1", where);
   if (!f.has("kv")) throw_invalid("{}: \"kv\" is missing", f.where());
   const JsonFields kv(f.raw("kv"), f.where() + ".kv");
   q.kv.bits = kv.integer("bits", 4, 16);
@@ -98,14 +103,16 @@ QuantizationConfig parse_quantization(const json& object, const ModelConfig& mod
   q.kv.v_rotate = kv.boolean("v_rotate", false);
   q.kv.smooth = kv.boolean("smooth", false);
   if ((q.kv.k_rotate || q.kv.v_rotate) && !is_power_of_two(model.head_dim))
-    kv.fail(q.kv.k_rotate ? "k_rotate" : "v_rotate", fmt::format("false: head_dim {} is not a power of two", model.head_dim));
+    kv.fail(q.kv.k_rotate ? "k_rotate" : "v_rotate",
+            fmt::format("false: head_dim {} is not a power of two", model.head_dim));
   if (!f.has("sites")) throw_invalid("{}: \"sites\" is missing", f.where());
   const JsonFields sites(f.raw("sites"), f.where() + ".sites");
   for (int layer = 0; layer < model.num_layers; ++layer)
     for (const Site site : kSites) {
       const std::string name = site_name(layer, site);
       if (!sites.has(name.c_str())) throw_invalid("{}: \"{}\" is missing", sites.where(), name);
-      q.sites[name] = parse_site(JsonFields(sites.raw(name.c_str()), sites.where() + "." + name), model.site_channels(site));
+      q.sites[name] =
+          parse_site(JsonFields(sites.raw(name.c_str()), sites.where() + "." + name), model.site_channels(site));
     }
   if (f.has("recipe")) q.recipe_json = f.raw("recipe").dump();
   q.calibration = f.text("calibration", "");
@@ -119,7 +126,8 @@ void check_shape(const ModelConfig& m, const JsonFields& f) {
   if (m.head_dim % 2 != 0 || m.head_dim > 256) f.fail("head_dim", "even and at most 256");
   for (const Site site : kSites)
     if (padded_channels(m.site_channels(site)) > kMaxK)
-      throw_unsupported("{}: {} channels at {} are more than the {} supported", f.where(), m.site_channels(site), to_string(site), kMaxK);
+      throw_unsupported("{}: {} channels at {} are more than the {} supported", f.where(), m.site_channels(site),
+                        to_string(site), kMaxK);
 }
 
 }  // namespace
@@ -138,7 +146,8 @@ std::string site_name(int layer, Site site) { return fmt::format("model.layers.{
 
 int ModelConfig::site_channels(Site site) const {
   switch (site) {
-    case Site::attn_in: case Site::mlp_in: return hidden_size;
+    case Site::attn_in:
+    case Site::mlp_in: return hidden_size;
     case Site::o_in: return num_heads * head_dim;
     case Site::down_in: return intermediate_size;
   }
@@ -148,7 +157,8 @@ int ModelConfig::site_channels(Site site) const {
 ModelConfig parse_model_config(const json& config, const std::string& where) {
   const JsonFields f(config, where);
   ModelConfig m;
-  if (f.has("architectures") && f.raw("architectures").is_array() && !f.raw("architectures").empty() && f.raw("architectures")[0].is_string())
+  if (f.has("architectures") && f.raw("architectures").is_array() && !f.raw("architectures").empty() &&
+      f.raw("architectures")[0].is_string())
     m.architecture = f.raw("architectures")[0].get<std::string>();
   const bool is_qwen2 = m.architecture == "Qwen2ForCausalLM", is_qwen3 = m.architecture == "Qwen3ForCausalLM";
   if (m.architecture != "LlamaForCausalLM" && m.architecture != "MistralForCausalLM" && !is_qwen2 && !is_qwen3)
@@ -172,7 +182,8 @@ ModelConfig parse_model_config(const json& config, const std::string& where) {
   m.rope = parse_rope(f);
   m.sliding_window = parse_sliding_window(f, m.architecture);
   append_ids(f, "eos_token_id", m.eos_ids);
-  if (f.has("bos_token_id") && f.raw("bos_token_id").is_number_integer()) m.bos_id = f.integer("bos_token_id", 0, INT32_MAX);
+  if (f.has("bos_token_id") && f.raw("bos_token_id").is_number_integer())
+    m.bos_id = f.integer("bos_token_id", 0, INT32_MAX);
   check_shape(m, f);
   if (f.has("quantization_config")) m.quantization = parse_quantization(f.raw("quantization_config"), m, where);
   return m;
@@ -193,16 +204,20 @@ ModelConfig read_model_config(const std::filesystem::path& folder) {
 json to_json(const QuantizationConfig& q) {
   json sites = json::object();
   for (const auto& [name, a] : q.sites)
-    sites[name] = {{"n8", a.num_int8_groups}, {"bits2", a.bits2}, {"rotate", a.rotate},
-                   {"clip1", static_cast<double>(a.clip1)}, {"clip2", static_cast<double>(a.clip2)}};
-  json out = {{"quant_method", "comet"},
-              {"format_version", q.format_version},
-              {"quantizer_version", q.quantizer_version},
-              {"group_size", kGroup},
-              {"shards", 1},
-              {"kv", {{"bits", q.kv.bits}, {"k_rotate", q.kv.k_rotate}, {"v_rotate", q.kv.v_rotate}, {"smooth", q.kv.smooth}}},
-              {"sites", sites},
-              {"calibration", q.calibration}};
+    sites[name] = {{"n8", a.num_int8_groups},
+                   {"bits2", a.bits2},
+                   {"rotate", a.rotate},
+                   {"clip1", static_cast<double>(a.clip1)},
+                   {"clip2", static_cast<double>(a.clip2)}};
+  json out = {
+      {"quant_method", "comet"},
+      {"format_version", q.format_version},
+      {"quantizer_version", q.quantizer_version},
+      {"group_size", kGroup},
+      {"shards", 1},
+      {"kv", {{"bits", q.kv.bits}, {"k_rotate", q.kv.k_rotate}, {"v_rotate", q.kv.v_rotate}, {"smooth", q.kv.smooth}}},
+      {"sites", sites},
+      {"calibration", q.calibration}};
   if (!q.recipe_json.empty()) out["recipe"] = json::parse(q.recipe_json);
   return out;
 }

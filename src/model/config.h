@@ -63,7 +63,8 @@ struct ModelConfig {
 // Channels of a site padded to whole groups.
 inline int padded_channels(int channels) { return round_up(channels, kGroup); }
 
-// Reads FOLDER/config.json (and eos ids of generation_config.json). Throws InvalidInput, or Unsupported with what is supported.
+// Reads FOLDER/config.json (and eos ids of generation_config.json). Throws InvalidInput, or Unsupported with what is
+// supported.
 ModelConfig read_model_config(const std::filesystem::path& folder);
 ModelConfig parse_model_config(const nlohmann::json& config, const std::string& where);
 

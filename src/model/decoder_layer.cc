@@ -36,7 +36,8 @@ RopeBuffers::RopeBuffers(Backend& backend, const ModelConfig& config, int num_po
 DecoderLayer::DecoderLayer(Backend& backend, const Checkpoint& checkpoint, int layer, const KvFormat& kv)
     : backend_(&backend), config_(&checkpoint.config()), layer_(layer), kv_(kv) {
   const ModelConfig& c = *config_;
-  const std::string prefix = fmt::format("model.layers.{}.", layer), attn = prefix + "self_attn.", mlp = prefix + "mlp.";
+  const std::string prefix = fmt::format("model.layers.{}.", layer), attn = prefix + "self_attn.",
+                    mlp = prefix + "mlp.";
   const LoadedTensor gain = checkpoint.float_tensor(prefix + "input_layernorm.weight", {c.hidden_size});
   const LoadedTensor post = checkpoint.float_tensor(prefix + "post_attention_layernorm.weight", {c.hidden_size});
   gain_dtype_ = gain.view.dtype;
@@ -51,12 +52,15 @@ DecoderLayer::DecoderLayer(Backend& backend, const Checkpoint& checkpoint, int l
     k_norm_ = upload_gain(checkpoint.float_tensor(attn + "k_norm.weight", {c.head_dim}));
   }
   const int q_rows = c.num_heads * c.head_dim, kv_rows = c.num_kv_heads * c.head_dim;
-  const std::vector<LinearPart> qkv = {{attn + "q_proj", q_rows}, {attn + "k_proj", kv_rows}, {attn + "v_proj", kv_rows}};
+  const std::vector<LinearPart> qkv = {
+      {attn + "q_proj", q_rows}, {attn + "k_proj", kv_rows}, {attn + "v_proj", kv_rows}};
   const std::vector<LinearPart> o = {{attn + "o_proj", c.hidden_size}};
-  const std::vector<LinearPart> gate_up = {{mlp + "gate_proj", c.intermediate_size}, {mlp + "up_proj", c.intermediate_size}};
+  const std::vector<LinearPart> gate_up = {{mlp + "gate_proj", c.intermediate_size},
+                                           {mlp + "up_proj", c.intermediate_size}};
   const std::vector<LinearPart> down = {{mlp + "down_proj", c.hidden_size}};
   auto load = [&](Site site, const std::vector<LinearPart>& parts, bool has_bias) {
-    if (!checkpoint.is_quantized()) return Linear::load_w16(backend, checkpoint, parts, c.site_channels(site), has_bias);
+    if (!checkpoint.is_quantized())
+      return Linear::load_w16(backend, checkpoint, parts, c.site_channels(site), has_bias);
     QuantizedSite& s = sites_[static_cast<int>(site)];
     s.format = c.quantization->sites.at(site_name(layer, site));
     const std::vector<int32_t> perm = checkpoint.act_perm(layer, site);
@@ -77,7 +81,8 @@ void DecoderLayer::forward(const LayerPass& pass) const {
     forward_quantized(pass);
 }
 
-QuantizedActs DecoderLayer::quantize(const LayerPass& pass, Site site, ActSource source, const void* x, const DeviceBuffer* gain) const {
+QuantizedActs DecoderLayer::quantize(const LayerPass& pass, Site site, ActSource source, const void* x,
+                                     const DeviceBuffer* gain) const {
   const QuantizedSite& s = sites_[static_cast<int>(site)];
   const int m = pass.batch.num_tokens;
   const QuantizedActs acts = pass.workspace->acts(m, s.format.k);
@@ -141,8 +146,13 @@ void DecoderLayer::forward_w16(const LayerPass& pass) const {
   Workspace& w = *pass.workspace;
   const int m = pass.batch.num_tokens;
   auto norm = [&](const DeviceBuffer& gain) {
-    backend_->rms_norm({.m = m, .hidden = c.hidden_size, .x = w.residual.as<float>(), .gain = gain.data(), .gain_dtype = gain_dtype_,
-                        .eps = c.rms_norm_eps, .out = w.x.as<float>()});
+    backend_->rms_norm({.m = m,
+                        .hidden = c.hidden_size,
+                        .x = w.residual.as<float>(),
+                        .gain = gain.data(),
+                        .gain_dtype = gain_dtype_,
+                        .eps = c.rms_norm_eps,
+                        .out = w.x.as<float>()});
   };
   auto tap = [&](Site site, const DeviceBuffer& x) {
     if (pass.tap != nullptr && *pass.tap) (*pass.tap)(layer_, site, x.as<float>(), m, c.site_channels(site));

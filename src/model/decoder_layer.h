@@ -51,7 +51,8 @@ class DecoderLayer {
   void forward_quantized(const LayerPass& pass) const;
   void forward_w16(const LayerPass& pass) const;
   // Norm or activation fused with quantization; x is the source's input.
-  QuantizedActs quantize(const LayerPass& pass, Site site, ActSource source, const void* x, const DeviceBuffer* gain) const;
+  QuantizedActs quantize(const LayerPass& pass, Site site, ActSource source, const void* x,
+                         const DeviceBuffer* gain) const;
   void attend(const LayerPass& pass, DType dtype) const;
 
   Backend* backend_;

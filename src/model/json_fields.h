@@ -22,19 +22,25 @@ class JsonFields {
   int integer(const char* key, int64_t low, int64_t high) const {
     require(key);
     const nlohmann::json& v = object_[key];
-    if (!v.is_number_integer() || v.get<int64_t>() < low || v.get<int64_t>() > high || (v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(high)))
+    if (!v.is_number_integer() || v.get<int64_t>() < low || v.get<int64_t>() > high ||
+        (v.is_number_unsigned() && v.get<uint64_t>() > uint64_t(high)))
       fail(key, fmt::format("an integer in {}..{}", low, high));
     return static_cast<int>(v.get<int64_t>());
   }
-  int integer(const char* key, int64_t low, int64_t high, int otherwise) const { return has(key) ? integer(key, low, high) : otherwise; }
+  int integer(const char* key, int64_t low, int64_t high, int otherwise) const {
+    return has(key) ? integer(key, low, high) : otherwise;
+  }
 
   double number(const char* key, double low, double high) const {
     require(key);
     const nlohmann::json& v = object_[key];
-    if (!v.is_number() || !(v.get<double>() >= low && v.get<double>() <= high)) fail(key, fmt::format("a number in {}..{}", low, high));
+    if (!v.is_number() || !(v.get<double>() >= low && v.get<double>() <= high))
+      fail(key, fmt::format("a number in {}..{}", low, high));
     return v.get<double>();
   }
-  double number(const char* key, double low, double high, double otherwise) const { return has(key) ? number(key, low, high) : otherwise; }
+  double number(const char* key, double low, double high, double otherwise) const {
+    return has(key) ? number(key, low, high) : otherwise;
+  }
 
   bool boolean(const char* key, bool otherwise) const {
     if (!has(key)) return otherwise;
@@ -49,7 +55,8 @@ class JsonFields {
   }
 
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
-    std::string got = has(key) ? object_[key].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : "nothing";
+    std::string got =
+        has(key) ? object_[key].dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) : "nothing";
     if (got.size() > 80) got = got.substr(0, 77) + "...";
     throw_invalid("{}: \"{}\" must be {}, got {}", where_, key, expected, got);
   }

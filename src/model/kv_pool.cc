@@ -10,7 +10,8 @@ size_t layer_block_bytes(const Backend& backend, const ModelConfig& c, const KvF
 
 }  // namespace
 
-KvPool::KvPool(Backend& backend, const ModelConfig& config, const KvFormat& kv, int num_blocks) : num_blocks_(num_blocks) {
+KvPool::KvPool(Backend& backend, const ModelConfig& config, const KvFormat& kv, int num_blocks)
+    : num_blocks_(num_blocks) {
   COMET_CHECK(num_blocks >= 1, "num_blocks = {}", num_blocks);
   for (int i = 0; i < config.num_layers; ++i)
     layers_.emplace_back(backend, layer_block_bytes(backend, config, kv) * static_cast<size_t>(num_blocks));

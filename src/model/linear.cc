@@ -20,7 +20,8 @@ std::vector<float> load_bias(const Checkpoint& checkpoint, const std::vector<Lin
   for (const LinearPart& part : parts) {
     const std::vector<float> values = to_f32(checkpoint.float_tensor(part.name + ".bias", {part.n}).view);
     for (size_t i = 0; i < values.size(); ++i)
-      if (!std::isfinite(values[i])) throw_invalid("{}: {}.bias[{}] is not finite", checkpoint.folder().string(), part.name, i);
+      if (!std::isfinite(values[i]))
+        throw_invalid("{}: {}.bias[{}] is not finite", checkpoint.folder().string(), part.name, i);
     bias.insert(bias.end(), values.begin(), values.end());
   }
   return bias;
@@ -34,7 +35,8 @@ DeviceBuffer upload(Backend& backend, const std::vector<float>& values) {
   return buffer;
 }
 
-Linear Linear::load_w4ax(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k, bool has_bias) {
+Linear Linear::load_w4ax(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k,
+                         bool has_bias) {
   Linear linear;
   linear.backend_ = &backend;
   linear.scheme_ = Scheme::w4ax;
@@ -65,7 +67,8 @@ Linear Linear::load_w4ax(Backend& backend, const Checkpoint& checkpoint, const s
   return linear;
 }
 
-Linear Linear::load_w16(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k, bool has_bias) {
+Linear Linear::load_w16(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k,
+                        bool has_bias) {
   Linear linear;
   linear.backend_ = &backend;
   linear.n_ = total_rows(parts);
@@ -74,8 +77,9 @@ Linear Linear::load_w16(Backend& backend, const Checkpoint& checkpoint, const st
   for (const LinearPart& part : parts) {
     weights.push_back(checkpoint.float_tensor(part.name + ".weight", {part.n, k}));
     if (weights.back().view.dtype != weights.front().view.dtype)
-      throw_unsupported("{}: {} and {} have different dtypes ({}, {})", checkpoint.folder().string(), parts.front().name, part.name,
-                        to_string(weights.front().view.dtype), to_string(weights.back().view.dtype));
+      throw_unsupported("{}: {} and {} have different dtypes ({}, {})", checkpoint.folder().string(),
+                        parts.front().name, part.name, to_string(weights.front().view.dtype),
+                        to_string(weights.back().view.dtype));
   }
   linear.dtype_ = weights.front().view.dtype;
   size_t bytes = 0;
@@ -90,7 +94,8 @@ Linear Linear::load_w16(Backend& backend, const Checkpoint& checkpoint, const st
   return linear;
 }
 
-Linear Linear::load_w16_tensor(Backend& backend, const Checkpoint& checkpoint, const std::string& weight_name, int n, int k) {
+Linear Linear::load_w16_tensor(Backend& backend, const Checkpoint& checkpoint, const std::string& weight_name, int n,
+                               int k) {
   const std::string suffix = ".weight";
   COMET_CHECK(weight_name.ends_with(suffix), "{}", weight_name);
   return load_w16(backend, checkpoint, {{weight_name.substr(0, weight_name.size() - suffix.size()), n}}, k, false);
@@ -106,10 +111,12 @@ Linear Linear::load_w8a8(Backend& backend, const Checkpoint& checkpoint, int n, 
   const std::vector<float> scales = to_f32(checkpoint.tensor("lm_head.channel_scale", DType::f32, {n}).view);
   for (int i = 0; i < n; ++i)
     if (!(scales[i] > 0.0f) || !std::isfinite(scales[i]))
-      throw_invalid("{}: lm_head row {}: channel_scale {} must be finite and above 0", checkpoint.folder().string(), i, scales[i]);
+      throw_invalid("{}: lm_head row {}: channel_scale {} must be finite and above 0", checkpoint.folder().string(), i,
+                    scales[i]);
   const int8_t* values = static_cast<const int8_t*>(codes.view.data);
   for (int64_t i = 0; i < int64_t{n} * k; ++i)
-    if (values[i] == -128) throw_invalid("{}: lm_head row {}: code -128 is outside -127..127", checkpoint.folder().string(), i / k);
+    if (values[i] == -128)
+      throw_invalid("{}: lm_head row {}: code -128 is outside -127..127", checkpoint.folder().string(), i / k);
   linear.packed_ = backend.pack_w8({n, k, values, scales.data()});
   linear.weights_ = DeviceBuffer(backend, linear.packed_);
   linear.channel_scales_ = upload(backend, scales);
@@ -118,7 +125,8 @@ Linear Linear::load_w8a8(Backend& backend, const Checkpoint& checkpoint, int n, 
 
 void Linear::run(int m, const QuantizedActs& a, int num_int8_groups, GemmOutput output, void* d) const {
   const GemmProblem problem{.m = m, .n = n_, .k = k_, .num_int8_groups = num_int8_groups, .output = output};
-  const GemmArgs args{.a = a, .b = packed_, .channel_scales = channel_scales_.as<float>(), .bias = bias_.as<float>(), .d = d};
+  const GemmArgs args{
+      .a = a, .b = packed_, .channel_scales = channel_scales_.as<float>(), .bias = bias_.as<float>(), .d = d};
   if (scheme_ == Scheme::w4ax)
     backend_->gemm_w4ax(problem, args);
   else

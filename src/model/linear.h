@@ -20,13 +20,16 @@ class Linear {
   enum class Scheme { w4ax, w8a8, w16 };
 
   // Quantized decoder linear: k padded channels of its site.
-  static Linear load_w4ax(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k, bool has_bias);
+  static Linear load_w4ax(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k,
+                          bool has_bias);
   // Unquantized: k channels, weights as stored.
-  static Linear load_w16(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k, bool has_bias);
+  static Linear load_w16(Backend& backend, const Checkpoint& checkpoint, const std::vector<LinearPart>& parts, int k,
+                         bool has_bias);
   // lm_head of a quantized checkpoint: n = vocabulary, k = padded hidden size.
   static Linear load_w8a8(Backend& backend, const Checkpoint& checkpoint, int n, int k);
   // weight_name: a tensor [n, k]; for a tied or plain output projection.
-  static Linear load_w16_tensor(Backend& backend, const Checkpoint& checkpoint, const std::string& weight_name, int n, int k);
+  static Linear load_w16_tensor(Backend& backend, const Checkpoint& checkpoint, const std::string& weight_name, int n,
+                                int k);
 
   Scheme scheme() const { return scheme_; }
   int n() const { return n_; }

@@ -11,13 +11,17 @@ namespace {
 constexpr int kPlaceHead = 5;
 
 ModelOptions resolve_options(const ModelConfig& config, ModelOptions o) {
-  const int limit = config.sliding_window > 0 ? std::min(config.sliding_window, config.max_positions) : config.max_positions;
+  const int limit =
+      config.sliding_window > 0 ? std::min(config.sliding_window, config.max_positions) : config.max_positions;
   if (o.max_positions == 0) o.max_positions = limit;
   if (o.max_positions > config.max_positions)
-    throw_invalid("max_model_len {} is above the model's max_position_embeddings {}", o.max_positions, config.max_positions);
+    throw_invalid("max_model_len {} is above the model's max_position_embeddings {}", o.max_positions,
+                  config.max_positions);
   if (o.max_positions > limit)
-    throw_unsupported("max_model_len {} is above the model's sliding window {}; attention windows are not supported, shorter lengths are",
-                      o.max_positions, config.sliding_window);
+    throw_unsupported(
+        "max_model_len {} is above the model's sliding window {}; attention windows are not supported, shorter lengths "
+        "are",
+        o.max_positions, config.sliding_window);
   COMET_CHECK(o.max_batch_tokens >= 1 && o.max_logit_rows >= 1, "{} {}", o.max_batch_tokens, o.max_logit_rows);
   return o;
 }
@@ -30,7 +34,8 @@ KvFormat resolve_kv_format(const ModelConfig& config, int kv_bits) {
   KvFormat kv;
   if (config.quantization) kv = config.quantization->kv;
   if (kv_bits != 0) {
-    if (kv_bits != 4 && kv_bits != 8 && kv_bits != 16) throw_invalid("KV bits {} are not supported (4, 8, 16)", kv_bits);
+    if (kv_bits != 4 && kv_bits != 8 && kv_bits != 16)
+      throw_invalid("KV bits {} are not supported (4, 8, 16)", kv_bits);
     if (!config.quantization && kv_bits != 16) kv.k_rotate = is_power_of_two(config.head_dim);
     kv.bits = kv_bits;
   }
@@ -50,7 +55,8 @@ void HostBatch::add_sequence(std::span<const int32_t> chunk_ids, int first_posit
   if (stride > block_table_stride) {  // widen the earlier rows
     std::vector<int32_t> wider(static_cast<size_t>(seq) * stride, 0);
     for (int s = 0; s < seq; ++s)
-      std::copy_n(block_tables.begin() + int64_t{s} * block_table_stride, block_table_stride, wider.begin() + int64_t{s} * stride);
+      std::copy_n(block_tables.begin() + int64_t{s} * block_table_stride, block_table_stride,
+                  wider.begin() + int64_t{s} * stride);
     block_tables = std::move(wider);
     block_table_stride = stride;
   }
@@ -58,7 +64,8 @@ void HostBatch::add_sequence(std::span<const int32_t> chunk_ids, int first_posit
   std::copy(blocks.begin(), blocks.end(), block_tables.begin() + int64_t{seq} * stride);
 }
 
-Model::Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions& options, const std::function<void(int, int)>& progress)
+Model::Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions& options,
+             const std::function<void(int, int)>& progress)
     : backend_(&backend),
       checkpoint_(checkpoint),
       options_(resolve_options(checkpoint.config(), options)),
@@ -72,17 +79,21 @@ Model::Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions&
     backend.copy_in(buffer.data(), t.view.data, t.view.bytes());
     return buffer;
   };
-  embedding_ = upload_tensor(checkpoint_.float_tensor("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}), embedding_dtype_);
+  embedding_ = upload_tensor(checkpoint_.float_tensor("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}),
+                             embedding_dtype_);
   final_gain_ = upload_tensor(checkpoint_.float_tensor("model.norm.weight", {c.hidden_size}), final_gain_dtype_);
   for (int i = 0; i < c.num_layers; ++i) {
     if (progress) progress(i, c.num_layers);
     layers_.push_back(std::make_unique<DecoderLayer>(backend, checkpoint_, i, kv_));
   }
-  lm_head_ = checkpoint_.is_quantized() ? Linear::load_w8a8(backend, checkpoint_, c.vocab_size, padded_channels(c.hidden_size))
-                                        : Linear::load_w16_tensor(backend, checkpoint_, checkpoint_.lm_head_name(), c.vocab_size, c.hidden_size);
+  lm_head_ =
+      checkpoint_.is_quantized()
+          ? Linear::load_w8a8(backend, checkpoint_, c.vocab_size, padded_channels(c.hidden_size))
+          : Linear::load_w16_tensor(backend, checkpoint_, checkpoint_.lm_head_name(), c.vocab_size, c.hidden_size);
   if (progress) progress(c.num_layers, c.num_layers);
 
-  const size_t tokens = static_cast<size_t>(options_.max_batch_tokens), rows = static_cast<size_t>(options_.max_logit_rows);
+  const size_t tokens = static_cast<size_t>(options_.max_batch_tokens),
+               rows = static_cast<size_t>(options_.max_logit_rows);
   const size_t blocks = static_cast<size_t>((options_.max_positions + kKvBlock - 1) / kKvBlock);
   ids_ = DeviceBuffer(backend, tokens * sizeof(int32_t));
   positions_ = DeviceBuffer(backend, tokens * sizeof(int32_t));
@@ -92,8 +103,9 @@ Model::Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions&
   logit_rows_ = DeviceBuffer(backend, rows * sizeof(int32_t));
   logits_ = DeviceBuffer(backend, rows * static_cast<size_t>(c.vocab_size) * sizeof(float));
   logit_errors_ = DeviceBuffer(backend, rows * sizeof(uint32_t));
-  head_input_ = checkpoint_.is_quantized() ? DeviceBuffer(backend, backend.acts_bytes(options_.max_logit_rows, padded_channels(c.hidden_size)))
-                                           : DeviceBuffer(backend, rows * static_cast<size_t>(c.hidden_size) * sizeof(float));
+  head_input_ = checkpoint_.is_quantized()
+                    ? DeviceBuffer(backend, backend.acts_bytes(options_.max_logit_rows, padded_channels(c.hidden_size)))
+                    : DeviceBuffer(backend, rows * static_cast<size_t>(c.hidden_size) * sizeof(float));
 }
 
 size_t Model::weight_bytes() const {
@@ -105,12 +117,16 @@ size_t Model::weight_bytes() const {
 BatchView Model::upload_batch(const HostBatch& b) {
   const int tokens = b.num_tokens();
   const int max_blocks = (options_.max_positions + kKvBlock - 1) / kKvBlock;
-  COMET_CHECK(tokens >= 1 && tokens <= options_.max_batch_tokens, "{} tokens, at most {}", tokens, options_.max_batch_tokens);
-  COMET_CHECK(static_cast<int>(b.logit_rows.size()) <= options_.max_logit_rows, "{} logit rows, at most {}", b.logit_rows.size(), options_.max_logit_rows);
+  COMET_CHECK(tokens >= 1 && tokens <= options_.max_batch_tokens, "{} tokens, at most {}", tokens,
+              options_.max_batch_tokens);
+  COMET_CHECK(static_cast<int>(b.logit_rows.size()) <= options_.max_logit_rows, "{} logit rows, at most {}",
+              b.logit_rows.size(), options_.max_logit_rows);
   COMET_CHECK(b.block_table_stride <= max_blocks, "{} blocks in a table, at most {}", b.block_table_stride, max_blocks);
   for (int i = 0; i < tokens; ++i) {
-    if (b.ids[i] < 0 || b.ids[i] >= config().vocab_size) throw_invalid("token id {} is outside the vocabulary of {}", b.ids[i], config().vocab_size);
-    COMET_CHECK(b.positions[i] >= 0 && b.positions[i] < options_.max_positions, "position {} of {}", b.positions[i], options_.max_positions);
+    if (b.ids[i] < 0 || b.ids[i] >= config().vocab_size)
+      throw_invalid("token id {} is outside the vocabulary of {}", b.ids[i], config().vocab_size);
+    COMET_CHECK(b.positions[i] >= 0 && b.positions[i] < options_.max_positions, "position {} of {}", b.positions[i],
+                options_.max_positions);
   }
   auto copy = [&](const DeviceBuffer& to, const std::vector<int32_t>& from) {
     if (!from.empty()) backend_->copy_in(to.data(), from.data(), from.size() * sizeof(int32_t));
@@ -135,13 +151,20 @@ ForwardResult Model::forward(const HostBatch& batch, KvPool& pool, const Tap* ta
   const BatchView view = upload_batch(batch);
   ForwardResult result;
   result.row_errors.assign(static_cast<size_t>(batch.num_tokens()), 0);
-  backend_->copy_in(workspace_.row_errors.data(), result.row_errors.data(), result.row_errors.size() * sizeof(uint32_t));
-  backend_->embed({.m = batch.num_tokens(), .hidden = c.hidden_size, .ids = ids_.as<int32_t>(), .table = embedding_.data(),
-                   .table_dtype = embedding_dtype_, .out = workspace_.residual.as<float>()});
+  backend_->copy_in(workspace_.row_errors.data(), result.row_errors.data(),
+                    result.row_errors.size() * sizeof(uint32_t));
+  backend_->embed({.m = batch.num_tokens(),
+                   .hidden = c.hidden_size,
+                   .ids = ids_.as<int32_t>(),
+                   .table = embedding_.data(),
+                   .table_dtype = embedding_dtype_,
+                   .out = workspace_.residual.as<float>()});
   for (int i = 0; i < c.num_layers; ++i)
-    layers_[static_cast<size_t>(i)]->forward({.batch = view, .workspace = &workspace_, .rope = &rope_, .cache = pool.layer(i), .tap = tap});
+    layers_[static_cast<size_t>(i)]->forward(
+        {.batch = view, .workspace = &workspace_, .rope = &rope_, .cache = pool.layer(i), .tap = tap});
   backend_->synchronize();
-  backend_->copy_out(result.row_errors.data(), workspace_.row_errors.data(), result.row_errors.size() * sizeof(uint32_t));
+  backend_->copy_out(result.row_errors.data(), workspace_.row_errors.data(),
+                     result.row_errors.size() * sizeof(uint32_t));
   if (!batch.logit_rows.empty()) project(batch, result);
   return result;
 }
@@ -155,16 +178,31 @@ void Model::project(const HostBatch& batch, ForwardResult& result) {
   if (lm_head_.scheme() == Linear::Scheme::w8a8) {
     const QuantizedActs acts = backend_->bind_acts(head_input_.data(), rows, lm_head_.k());
     backend_->quantize_act({.m = rows, .format = head_format(c), .source = ActSource::rms_norm},
-                           {.x = workspace_.residual.data(), .row_ids = logit_rows_.as<int32_t>(), .gain = final_gain_.data(),
-                            .gain_dtype = final_gain_dtype_, .eps = c.rms_norm_eps, .out = acts,
-                            .row_errors = logit_errors_.as<uint32_t>(), .error_tag = tag});
+                           {.x = workspace_.residual.data(),
+                            .row_ids = logit_rows_.as<int32_t>(),
+                            .gain = final_gain_.data(),
+                            .gain_dtype = final_gain_dtype_,
+                            .eps = c.rms_norm_eps,
+                            .out = acts,
+                            .row_errors = logit_errors_.as<uint32_t>(),
+                            .error_tag = tag});
     lm_head_.run(rows, acts, 0, GemmOutput::f32, logits_.data());
   } else {
-    backend_->rms_norm({.m = rows, .hidden = c.hidden_size, .x = workspace_.residual.as<float>(), .row_ids = logit_rows_.as<int32_t>(),
-                        .gain = final_gain_.data(), .gain_dtype = final_gain_dtype_, .eps = c.rms_norm_eps, .out = head_input_.as<float>()});
+    backend_->rms_norm({.m = rows,
+                        .hidden = c.hidden_size,
+                        .x = workspace_.residual.as<float>(),
+                        .row_ids = logit_rows_.as<int32_t>(),
+                        .gain = final_gain_.data(),
+                        .gain_dtype = final_gain_dtype_,
+                        .eps = c.rms_norm_eps,
+                        .out = head_input_.as<float>()});
     lm_head_.run(rows, head_input_.as<float>(), GemmOutput::f32, logits_.as<float>());
   }
-  backend_->check_finite({.m = rows, .n = c.vocab_size, .x = logits_.as<float>(), .row_errors = logit_errors_.as<uint32_t>(), .error_tag = tag});
+  backend_->check_finite({.m = rows,
+                          .n = c.vocab_size,
+                          .x = logits_.as<float>(),
+                          .row_errors = logit_errors_.as<uint32_t>(),
+                          .error_tag = tag});
   backend_->synchronize();
   result.logits.resize(static_cast<size_t>(rows) * c.vocab_size);
   backend_->copy_out(result.logits.data(), logits_.data(), result.logits.size() * sizeof(float));

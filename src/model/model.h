@@ -12,8 +12,8 @@
 namespace comet {
 
 struct ModelOptions {
-  int kv_bits = 0;           // 0: what the checkpoint says; unquantized: 16
-  int max_positions = 0;     // longest sequence; 0: the model's
+  int kv_bits = 0;        // 0: what the checkpoint says; unquantized: 16
+  int max_positions = 0;  // longest sequence; 0: the model's
   int max_batch_tokens = 512;
   int max_logit_rows = 512;  // rows of logits one forward may return
 };
@@ -26,7 +26,7 @@ struct HostBatch {
   std::vector<int32_t> seq_first_token;  // [num_seqs + 1]
   std::vector<int32_t> block_tables;     // [num_seqs, block_table_stride]
   int block_table_stride = 0;
-  std::vector<int32_t> logit_rows;       // tokens whose logits are wanted
+  std::vector<int32_t> logit_rows;  // tokens whose logits are wanted
 
   int num_tokens() const { return static_cast<int>(ids.size()); }
   int num_seqs() const { return static_cast<int>(seq_first_token.size()) - 1; }
@@ -43,7 +43,8 @@ struct ForwardResult {
 class Model {
  public:
   // Loads every weight. Throws InvalidInput / Unsupported. progress, when given, is called with layers done and total.
-  Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions& options, const std::function<void(int, int)>& progress = {});
+  Model(Backend& backend, const Checkpoint& checkpoint, const ModelOptions& options,
+        const std::function<void(int, int)>& progress = {});
   Model(const Model&) = delete;  // layers point at its config
   Model& operator=(const Model&) = delete;
 

@@ -35,7 +35,8 @@ json parse_header(const std::string& text, const std::string& file) {
   auto watch = [&](int, json::parse_event_t event, json& value) {
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) duplicate = value.get<std::string>();
+    if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
+      duplicate = value.get<std::string>();
     return true;
   };
   json header;
@@ -55,15 +56,16 @@ struct Range {
 };
 
 // One header entry -> view; offsets are checked against the data's size and against shape and dtype.
-TensorView parse_entry(const std::string& name, const json& entry, const uint8_t* data, uint64_t data_bytes, const std::string& file,
-                       std::vector<Range>& ranges) {
+TensorView parse_entry(const std::string& name, const json& entry, const uint8_t* data, uint64_t data_bytes,
+                       const std::string& file, std::vector<Range>& ranges) {
   auto fail = [&](const std::string& why) -> void { throw_invalid("{}: tensor \"{}\": {}", file, name, why); };
   if (!entry.is_object() || !entry.contains("dtype") || !entry["dtype"].is_string() || !entry.contains("shape") ||
       !entry["shape"].is_array() || !entry.contains("data_offsets") || !entry["data_offsets"].is_array() ||
       entry["data_offsets"].size() != 2)
     fail("the entry must have dtype, shape and data_offsets [begin, end]");
   const std::optional<DType> dtype = dtype_of(entry["dtype"].get<std::string>());
-  if (!dtype) fail("dtype " + entry["dtype"].get<std::string>() + " is not supported (F32, BF16, F16, I64, I32, I8, U8, BOOL)");
+  if (!dtype)
+    fail("dtype " + entry["dtype"].get<std::string>() + " is not supported (F32, BF16, F16, I64, I32, I8, U8, BOOL)");
   TensorView view{nullptr, *dtype, {}};
   uint64_t bytes = dtype_bytes(*dtype);
   for (const json& d : entry["shape"]) {
@@ -73,11 +75,14 @@ TensorView parse_entry(const std::string& name, const json& entry, const uint8_t
     view.shape.push_back(static_cast<int64_t>(size));
   }
   const json& offsets = entry["data_offsets"];
-  if (!offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned()) fail("data_offsets are not non-negative integers");
+  if (!offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
+    fail("data_offsets are not non-negative integers");
   const uint64_t begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
   if (begin > end || end > data_bytes)
-    fail(fmt::format("data_offsets [{}, {}] lie outside the file's {} data bytes (is the file truncated?)", begin, end, data_bytes));
-  if (end - begin != bytes) fail(fmt::format("{} needs {} bytes, data_offsets give {}", to_string(view), bytes, end - begin));
+    fail(fmt::format("data_offsets [{}, {}] lie outside the file's {} data bytes (is the file truncated?)", begin, end,
+                     data_bytes));
+  if (end - begin != bytes)
+    fail(fmt::format("{} needs {} bytes, data_offsets give {}", to_string(view), bytes, end - begin));
   view.data = data + begin;
   if (end > begin) ranges.push_back({begin, end, name});
   return view;
@@ -88,7 +93,8 @@ void check_coverage(std::vector<Range>& ranges, uint64_t data_bytes, const std::
   uint64_t at = 0;
   for (const Range& r : ranges) {
     if (r.begin < at) throw_invalid("{}: tensor \"{}\" overlaps the one before it", file, r.name);
-    if (r.begin > at) throw_invalid("{}: {} bytes before tensor \"{}\" belong to no tensor", file, r.begin - at, r.name);
+    if (r.begin > at)
+      throw_invalid("{}: {} bytes before tensor \"{}\" belong to no tensor", file, r.begin - at, r.name);
     at = r.end;
   }
   if (at != data_bytes) throw_invalid("{}: the last {} bytes belong to no tensor", file, data_bytes - at);
@@ -104,8 +110,9 @@ void Safetensors::add_file(const std::filesystem::path& path) {
   uint64_t header_bytes;
   memcpy(&header_bytes, f.data(), 8);
   if (header_bytes > kMaxHeaderBytes || header_bytes > f.size() - 8)
-    throw_invalid("{}: the header claims {} bytes, the file has {} (truncated, or not safetensors; pickles are never read)", file,
-                  header_bytes, f.size());
+    throw_invalid(
+        "{}: the header claims {} bytes, the file has {} (truncated, or not safetensors; pickles are never read)", file,
+        header_bytes, f.size());
   const json header = parse_header(std::string(reinterpret_cast<const char*>(f.data()) + 8, header_bytes), file);
   const uint8_t* data = f.data() + 8 + header_bytes;
   const uint64_t data_bytes = f.size() - 8 - header_bytes;
@@ -131,7 +138,8 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   const std::filesystem::path index = folder / "model.safetensors.index.json", single = folder / "model.safetensors";
   if (!std::filesystem::exists(index)) {
     if (!std::filesystem::exists(single))
-      throw_invalid("no weights in {}: expected model.safetensors, or model.safetensors.index.json with its shards", folder.string());
+      throw_invalid("no weights in {}: expected model.safetensors, or model.safetensors.index.json with its shards",
+                    folder.string());
     s.add_file(single);
     return s;
   }
@@ -146,11 +154,12 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
   }
   for (const auto& [file, names] : shards) {
     if (!std::filesystem::exists(folder / file))
-      throw_invalid("missing shard {}: {} names it for {} tensors, \"{}\" among them", (folder / file).string(), index.string(),
-                    names.size(), names.front());
+      throw_invalid("missing shard {}: {} names it for {} tensors, \"{}\" among them", (folder / file).string(),
+                    index.string(), names.size(), names.front());
     s.add_file(folder / file);
     for (const std::string& name : names)
-      if (!s.has(name)) throw_invalid("{}: tensor \"{}\" is not in the shard {} that the index names", index.string(), name, file);
+      if (!s.has(name))
+        throw_invalid("{}: tensor \"{}\" is not in the shard {} that the index names", index.string(), name, file);
   }
   return s;
 }

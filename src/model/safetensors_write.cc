@@ -2,9 +2,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -31,7 +31,8 @@ const char* name_of(DType t) {
 // A file under a temporary name that is removed unless commit() was reached.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::filesystem::path& target) : target_(target), temporary_(target.string() + ".partial") {
+  explicit TemporaryFile(const std::filesystem::path& target)
+      : target_(target), temporary_(target.string() + ".partial") {
     fd_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd_ < 0) fail("create");
   }

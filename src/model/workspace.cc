@@ -18,7 +18,8 @@ Sizes sizes_of(const Backend& backend, const ModelConfig& c, int max_tokens) {
   for (const Site site : kSites) widest = std::max(widest, c.site_channels(site));
   const size_t heads = static_cast<size_t>(c.num_heads) * c.head_dim;
   size_t acts = 0;
-  for (const Site site : kSites) acts = std::max(acts, backend.acts_bytes(max_tokens, padded_channels(c.site_channels(site))));
+  for (const Site site : kSites)
+    acts = std::max(acts, backend.acts_bytes(max_tokens, padded_channels(c.site_channels(site))));
   return {.residual = tokens * c.hidden_size * sizeof(float),
           .acts = quantized ? acts : 0,
           .x = quantized ? 0 : tokens * widest * sizeof(float),

@@ -15,7 +15,7 @@ struct Workspace {
 
   Backend* backend;
   int max_tokens;
-  DeviceBuffer residual;    // f32 [tokens, hidden]
+  DeviceBuffer residual;  // f32 [tokens, hidden]
   DeviceBuffer acts_memory;
   DeviceBuffer x;           // f32 [tokens, widest site]; w16 only
   DeviceBuffer qkv;         // bf16 or f32 [tokens, qkv rows]

@@ -45,12 +45,12 @@ enum class ActLayout : uint8_t {
 // One batch of quantized rows, in the memory of one backend.
 struct QuantizedActs {
   ActLayout layout = ActLayout::rows;
-  int8_t* values = nullptr;         // [m, k]: a8, or m * a4
-  uint8_t* multipliers = nullptr;   // [m, k/128]: m; 1 for 8-bit groups
-  int16_t* group_sums = nullptr;    // [m, k/128]: sum of the group's codes (not times m)
+  int8_t* values = nullptr;            // [m, k]: a8, or m * a4
+  uint8_t* multipliers = nullptr;      // [m, k/128]: m; 1 for 8-bit groups
+  int16_t* group_sums = nullptr;       // [m, k/128]: sum of the group's codes (not times m)
   int32_t* region1_factors = nullptr;  // [m]: r
-  float* scales = nullptr;          // [m]: sx
-  uint32_t* sums = nullptr;         // [m]: osum = r * (sum over region 1) + sum over region 2 of values, modulo 2^32
+  float* scales = nullptr;             // [m]: sx
+  uint32_t* sums = nullptr;            // [m]: osum = r * (sum over region 1) + sum over region 2 of values, modulo 2^32
 };
 
 }  // namespace comet

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The stated fp32 sequences of the number contract (docs/formats.md), one text for C++ and CUDA. POD only.
 //
-// Every operation rounds to nearest even, subnormals are kept, and fma stands only where it is written: C++ is built with
-// -ffp-contract=off, CUDA with --fmad=false.
+// Every operation rounds to nearest even, subnormals are kept, and fma stands only where it is written: C++ is built
+// with -ffp-contract=off, CUDA with --fmad=false.
 #pragma once
 
 #include <math.h>
@@ -11,8 +11,8 @@
 
 namespace comet {
 
-constexpr float kLog2E = 0x1.715476p+0f;   // fp32(log2 e)
-constexpr float kMinAmax = 0x1p-100f;      // below it a region counts as zero
+constexpr float kLog2E = 0x1.715476p+0f;  // fp32(log2 e)
+constexpr float kMinAmax = 0x1p-100f;     // below it a region counts as zero
 
 COMET_HD float rne(float x) { return rintf(x); }
 

@@ -7,14 +7,14 @@
 
 namespace comet {
 
-constexpr int kKvBlock = 64;       // token positions of a kv_block, at absolute multiples of 64
-constexpr int kKeyGroup = 64;      // channels of K that share a scale; V: the whole head
-constexpr int kBlocksPerSplit = 4; // kv_blocks folded into one split before splits are folded into the row
+constexpr int kKvBlock = 64;        // token positions of a kv_block, at absolute multiples of 64
+constexpr int kKeyGroup = 64;       // channels of K that share a scale; V: the whole head
+constexpr int kBlocksPerSplit = 4;  // kv_blocks folded into one split before splits are folded into the row
 
 struct KvGroupParams {
   f16 scale;
-  uint8_t zero;   // 0 for kv8
-  bool is_finite; // false: a value or the scale was not finite; codes are then 0
+  uint8_t zero;    // 0 for kv8
+  bool is_finite;  // false: a value or the scale was not finite; codes are then 0
 };
 
 // Parameters of n values for 4 bits (unsigned codes with zero point) or 8 bits (symmetric).

@@ -25,7 +25,8 @@ GroupParams group_params_rtn(int low, int high) {
   return p;
 }
 
-void quantize_row_rtn(const float* w, int k, float channel_scale, uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros) {
+void quantize_row_rtn(const float* w, int k, float channel_scale, uint8_t* codes, uint8_t* group_scales,
+                      uint8_t* group_zeros) {
   COMET_CHECK(k % kGroup == 0, "k = {}", k);
   for (int g = 0; g < k / kGroup; ++g) {
     float w1[kGroup];

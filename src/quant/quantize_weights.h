@@ -19,6 +19,7 @@ struct GroupParams {
 GroupParams group_params_rtn(int low, int high);
 
 // w[0..k) with a given channel scale -> codes [k/2], s1 [k/128], z [k/128]. k % 128 == 0.
-void quantize_row_rtn(const float* w, int k, float channel_scale, uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros);
+void quantize_row_rtn(const float* w, int k, float channel_scale, uint8_t* codes, uint8_t* group_scales,
+                      uint8_t* group_zeros);
 
 }  // namespace comet

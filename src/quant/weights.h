@@ -17,8 +17,8 @@
 
 namespace comet {
 
-constexpr int kGroup = 128;       // consecutive k-values that share s1 and z
-constexpr int kMaxK = 65536;      // largest padded K of a linear
+constexpr int kGroup = 128;   // consecutive k-values that share s1 and z
+constexpr int kMaxK = 65536;  // largest padded K of a linear
 constexpr int kMaxGroupScale = 16;
 
 constexpr int round_up(int x, int multiple) { return (x + multiple - 1) / multiple * multiple; }
@@ -48,7 +48,9 @@ constexpr bool all_codes_fit() {
       if (group_scale_of(pack_group_params(s1, z)) != s1 || group_zero_of(pack_group_params(s1, z)) != z) return false;
       // One multiply-add makes four offset weights of four packed bytes: no byte carries into its neighbour.
       const uint32_t word = 0x0f000f00u * static_cast<uint32_t>(s1) + static_cast<uint32_t>(128 - z * s1) * 0x01010101u;
-      if ((word & 255u) != static_cast<uint32_t>(128 - z * s1) || (word >> 24) != static_cast<uint32_t>(128 + (15 - z) * s1)) return false;
+      if ((word & 255u) != static_cast<uint32_t>(128 - z * s1) ||
+          (word >> 24) != static_cast<uint32_t>(128 + (15 - z) * s1))
+        return false;
     }
   }
   return true;
@@ -62,19 +64,19 @@ static_assert(unpack_nibble(kNibbleSample, 0) == 1 && unpack_nibble(kNibbleSampl
 // One quantized linear in canonical order; host memory.
 struct W4axWeights {
   int n = 0;
-  int k = 0;                             // padded: a multiple of 128
-  const uint8_t* codes = nullptr;        // [n, k/2]
-  const uint8_t* group_scales = nullptr; // [n, k/128] s1
-  const uint8_t* group_zeros = nullptr;  // [n, k/128] z
-  const float* channel_scales = nullptr; // [n] s0
+  int k = 0;                              // padded: a multiple of 128
+  const uint8_t* codes = nullptr;         // [n, k/2]
+  const uint8_t* group_scales = nullptr;  // [n, k/128] s1
+  const uint8_t* group_zeros = nullptr;   // [n, k/128] z
+  const float* channel_scales = nullptr;  // [n] s0
 };
 
 // lm_head: signed 8-bit codes, one scale a channel.
 struct W8Weights {
   int n = 0;
-  int k = 0;                             // padded: a multiple of 128
-  const int8_t* codes = nullptr;         // [n, k] -127..127
-  const float* channel_scales = nullptr; // [n]
+  int k = 0;                              // padded: a multiple of 128
+  const int8_t* codes = nullptr;          // [n, k] -127..127
+  const float* channel_scales = nullptr;  // [n]
 };
 
 }  // namespace comet

@@ -25,8 +25,8 @@ void add_gram(Backend& backend, const float* x, int rows, int k, std::vector<flo
 
 }  // namespace
 
-Calibration::Calibration(Backend& backend, const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows, const Recipe& recipe,
-                         ThreadPool& threads)
+Calibration::Calibration(Backend& backend, const Checkpoint& checkpoint,
+                         const std::vector<std::vector<int32_t>>& windows, const Recipe& recipe, ThreadPool& threads)
     : backend_(&backend),
       checkpoint_(&checkpoint),
       recipe_(&recipe),
@@ -37,13 +37,19 @@ Calibration::Calibration(Backend& backend, const Checkpoint& checkpoint, const s
       rope_(backend, checkpoint.config(), std::max(1, length_)) {
   COMET_CHECK(num_windows_ > 0, "no calibration windows");
   const ModelConfig& c = checkpoint.config();
-  if (length_ > c.max_positions) throw_invalid("calibration windows of {} tokens are longer than the model's context of {}", length_, c.max_positions);
+  if (length_ > c.max_positions)
+    throw_invalid("calibration windows of {} tokens are longer than the model's context of {}", length_,
+                  c.max_positions);
   const LoadedTensor table = checkpoint.float_tensor("model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
   const size_t row_bytes = static_cast<size_t>(c.hidden_size) * dtype_bytes(table.view.dtype);
   for (const std::vector<int32_t>& window : windows)
     for (const int32_t id : window) {
-      if (id < 0 || id >= c.vocab_size) throw_invalid("calibration token {} is outside the vocabulary of {}", id, c.vocab_size);
-      const std::vector<float> row = to_f32({static_cast<const char*>(table.view.data) + static_cast<size_t>(id) * row_bytes, table.view.dtype, {c.hidden_size}});
+      if (id < 0 || id >= c.vocab_size)
+        throw_invalid("calibration token {} is outside the vocabulary of {}", id, c.vocab_size);
+      const std::vector<float> row =
+          to_f32({static_cast<const char*>(table.view.data) + static_cast<size_t>(id) * row_bytes,
+                  table.view.dtype,
+                  {c.hidden_size}});
       hidden_.insert(hidden_.end(), row.begin(), row.end());
     }
 }
@@ -53,7 +59,8 @@ void Calibration::collect(Site site, const float* x, int rows, int channels) {
   if (site == Site::o_in && recipe_->v_rotate) {
     rotated.assign(x, x + int64_t{rows} * channels);
     const int d = checkpoint_->config().head_dim;
-    for (int64_t at = 0; at < int64_t{rows} * channels; at += d) hadamard(&rotated[static_cast<size_t>(at)], d, hadamard_scale(d));
+    for (int64_t at = 0; at < int64_t{rows} * channels; at += d)
+      hadamard(&rotated[static_cast<size_t>(at)], d, hadamard_scale(d));
     x = rotated.data();
   }
   SiteStatistics& s = statistics_[static_cast<size_t>(site)];
@@ -64,7 +71,8 @@ void Calibration::collect(Site site, const float* x, int rows, int channels) {
   const int64_t total = int64_t{num_windows_} * length_, stride = std::max<int64_t>(1, total / kMaxSamples);
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = x + r * channels;
-    for (int i = 0; i < channels; ++i) s.absmax[static_cast<size_t>(i)] = std::max(s.absmax[static_cast<size_t>(i)], std::fabs(row[i]));
+    for (int i = 0; i < channels; ++i)
+      s.absmax[static_cast<size_t>(i)] = std::max(s.absmax[static_cast<size_t>(i)], std::fabs(row[i]));
     if (rows_seen_[static_cast<size_t>(site)]++ % stride == 0 && s.num_samples < kMaxSamples) {
       s.samples.insert(s.samples.end(), row, row + channels);
       ++s.num_samples;
@@ -78,13 +86,20 @@ std::vector<SiteStatistics> Calibration::run_layer(int index) {
   const KvFormat kv;  // bf16
   const DecoderLayer layer(*backend_, *checkpoint_, index, kv);
   const int blocks = (length_ + kKvBlock - 1) / kKvBlock;
-  const DeviceBuffer cache(*backend_, backend_->kv_block_bytes({.num_kv_heads = c.num_kv_heads, .head_dim = c.head_dim, .bits = kv.bits}) * static_cast<size_t>(blocks));
+  const DeviceBuffer cache(
+      *backend_, backend_->kv_block_bytes({.num_kv_heads = c.num_kv_heads, .head_dim = c.head_dim, .bits = kv.bits}) *
+                     static_cast<size_t>(blocks));
   std::vector<int32_t> positions(static_cast<size_t>(length_)), table(static_cast<size_t>(blocks));
   std::iota(positions.begin(), positions.end(), 0);
   std::iota(table.begin(), table.end(), 0);
   const std::vector<int32_t> seqs(static_cast<size_t>(length_), 0), first = {0, length_};
-  const BatchView batch{.num_tokens = length_, .num_seqs = 1, .token_seqs = seqs.data(), .positions = positions.data(),
-                        .seq_first_token = first.data(), .block_tables = table.data(), .block_table_stride = blocks};
+  const BatchView batch{.num_tokens = length_,
+                        .num_seqs = 1,
+                        .token_seqs = seqs.data(),
+                        .positions = positions.data(),
+                        .seq_first_token = first.data(),
+                        .block_tables = table.data(),
+                        .block_table_stride = blocks};
   const Tap tap = [this](int, Site site, const float* x, int rows, int channels) { collect(site, x, rows, channels); };
   statistics_.assign(kSites.size(), {});
   std::fill(std::begin(rows_seen_), std::end(rows_seen_), 0);

@@ -13,8 +13,8 @@ namespace comet {
 class Calibration {
  public:
   // windows: token ids, all of one length.
-  Calibration(Backend& backend, const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows, const Recipe& recipe,
-              ThreadPool& threads);
+  Calibration(Backend& backend, const Checkpoint& checkpoint, const std::vector<std::vector<int32_t>>& windows,
+              const Recipe& recipe, ThreadPool& threads);
 
   // Statistics of a layer's four sites; moves the hidden states through the layer. Layers in order.
   // o_in is seen as the quantized model will: after V's Hadamard when the recipe has it.

@@ -22,7 +22,8 @@ void rotate_value_rows(std::vector<float>& wv, int head_dim, int k) {
 
 void rotate_output_columns(std::vector<float>& wo, int head_dim) {
   COMET_CHECK(wo.size() % static_cast<size_t>(head_dim) == 0, "{} values", wo.size());
-  for (size_t at = 0; at < wo.size(); at += static_cast<size_t>(head_dim)) hadamard(&wo[at], head_dim, hadamard_scale(head_dim));
+  for (size_t at = 0; at < wo.size(); at += static_cast<size_t>(head_dim))
+    hadamard(&wo[at], head_dim, hadamard_scale(head_dim));
 }
 
 void permute_rows(std::vector<float>& w, const std::vector<int32_t>& order, int k) {
@@ -67,7 +68,8 @@ std::vector<float> key_smoothing(const std::vector<float>& keys, int num_kv_head
   return lambda;
 }
 
-void scale_rows(std::vector<float>& w, const std::vector<float>& lambda, int num_heads, int num_kv_heads, int head_dim, int k, bool inverse) {
+void scale_rows(std::vector<float>& w, const std::vector<float>& lambda, int num_heads, int num_kv_heads, int head_dim,
+                int k, bool inverse) {
   COMET_CHECK_EQ(w.size(), static_cast<size_t>(num_heads) * head_dim * k);
   for (int64_t row = 0; row < int64_t{num_heads} * head_dim; ++row) {
     const int64_t kv_head = row / head_dim / (num_heads / num_kv_heads);

@@ -20,6 +20,7 @@ void permute_columns(std::vector<float>& w, const std::vector<int32_t>& order);
 // keys: K before RoPE [rows, kv_heads * d]; RoPE keeps a pair's norm.
 std::vector<float> key_smoothing(const std::vector<float>& keys, int num_kv_heads, int head_dim);
 // w [heads * d, k]: rows times (inverse: divided by) the factor of their KV head.
-void scale_rows(std::vector<float>& w, const std::vector<float>& lambda, int num_heads, int num_kv_heads, int head_dim, int k, bool inverse);
+void scale_rows(std::vector<float>& w, const std::vector<float>& lambda, int num_heads, int num_kv_heads, int head_dim,
+                int k, bool inverse);
 
 }  // namespace comet

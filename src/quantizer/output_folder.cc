@@ -24,7 +24,8 @@ std::string temporary_shard(size_t index) { return fmt::format("shard-{:05d}.saf
 bool is_side_file(const fs::path& file) {
   const std::string name = file.filename().string(), extension = file.extension().string();
   if (name == "config.json" || name.ends_with(".index.json")) return false;
-  return extension == ".json" || extension == ".jinja" || extension == ".model" || name == "merges.txt" || name == "vocab.txt" || name == "LICENSE";
+  return extension == ".json" || extension == ".jinja" || extension == ".model" || name == "merges.txt" ||
+         name == "vocab.txt" || name == "LICENSE";
 }
 
 void sync_folder(const fs::path& folder) {
@@ -79,7 +80,9 @@ void OutputFolder::flush_shard() {
   pending_bytes_ = 0;
 }
 
-void OutputFolder::write_file(const std::string& name, const std::string& bytes) { write_file_atomically(partial_ / name, bytes); }
+void OutputFolder::write_file(const std::string& name, const std::string& bytes) {
+  write_file_atomically(partial_ / name, bytes);
+}
 
 void OutputFolder::copy_side_files(const fs::path& model) {
   for (const fs::directory_entry& entry : fs::directory_iterator(model))
@@ -92,11 +95,14 @@ size_t OutputFolder::commit() {
   const size_t count = shards_.size();
   nlohmann::json map = nlohmann::json::object();
   for (size_t i = 0; i < count; ++i) {
-    const std::string name = count == 1 ? "model.safetensors" : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, count);
+    const std::string name =
+        count == 1 ? "model.safetensors" : fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, count);
     fs::rename(partial_ / temporary_shard(i), partial_ / name);
     for (const std::string& tensor : shards_[i]) map[tensor] = name;
   }
-  if (count > 1) write_file("model.safetensors.index.json", nlohmann::json{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", map}}.dump(2));
+  if (count > 1)
+    write_file("model.safetensors.index.json",
+               nlohmann::json{{"metadata", {{"total_size", total_bytes_}}}, {"weight_map", map}}.dump(2));
   sync_folder(partial_);
   std::error_code error;
   fs::remove(target_, error);  // an empty folder may be in the way

@@ -22,10 +22,12 @@ namespace {
 constexpr const char* kQuantizerVersion = "0.1.0";
 
 // Float weights of a checkpoint, checked to be finite.
-std::vector<float> load_finite(const Checkpoint& checkpoint, const std::string& name, const std::vector<int64_t>& shape) {
+std::vector<float> load_finite(const Checkpoint& checkpoint, const std::string& name,
+                               const std::vector<int64_t>& shape) {
   std::vector<float> w = to_f32(checkpoint.float_tensor(name, shape).view);
   for (size_t i = 0; i < w.size(); ++i)
-    if (!is_finite(w[i])) throw_invalid("{}: tensor \"{}\" has {} at index {}", checkpoint.folder().string(), name, w[i], i);
+    if (!is_finite(w[i]))
+      throw_invalid("{}: tensor \"{}\" has {} at index {}", checkpoint.folder().string(), name, w[i], i);
   return w;
 }
 
@@ -45,10 +47,16 @@ std::string fingerprint(const std::vector<std::vector<int32_t>>& windows) {
 class ModelQuantizer {
  public:
   ModelQuantizer(const QuantizeJob& job, Backend& backend, ThreadPool& threads)
-      : job_(job), backend_(backend), threads_(threads), checkpoint_(Checkpoint::open(job.input)), recipe_(job.recipe), out_(job.output) {
+      : job_(job),
+        backend_(backend),
+        threads_(threads),
+        checkpoint_(Checkpoint::open(job.input)),
+        recipe_(job.recipe),
+        out_(job.output) {
     const ModelConfig& c = checkpoint_.config();
     if (!is_power_of_two(c.head_dim)) recipe_.k_rotate = recipe_.v_rotate = false;  // there is no Hadamard of that size
-    if (recipe_.needs_calibration()) calibration_ = std::make_unique<Calibration>(backend, checkpoint_, job.windows, recipe_, threads);
+    if (recipe_.needs_calibration())
+      calibration_ = std::make_unique<Calibration>(backend, checkpoint_, job.windows, recipe_, threads);
   }
 
   QuantizeSummary run() {
@@ -70,7 +78,9 @@ class ModelQuantizer {
   }
 
  private:
-  std::vector<float> load(const std::string& name, int64_t n, int64_t k) { return load_finite(checkpoint_, name + ".weight", {n, k}); }
+  std::vector<float> load(const std::string& name, int64_t n, int64_t k) {
+    return load_finite(checkpoint_, name + ".weight", {n, k});
+  }
 
   // A tensor that stays as it is.
   void copy(const std::string& name, const std::vector<int64_t>& shape) {
@@ -82,13 +92,15 @@ class ModelQuantizer {
 
   void quantize_layer(int layer) {
     const ModelConfig& c = checkpoint_.config();
-    const std::string prefix = fmt::format("model.layers.{}.", layer), attn = prefix + "self_attn.", mlp = prefix + "mlp.";
+    const std::string prefix = fmt::format("model.layers.{}.", layer), attn = prefix + "self_attn.",
+                      mlp = prefix + "mlp.";
     std::vector<SiteStatistics> statistics(kSites.size());
     if (calibration_) statistics = calibration_->run_layer(layer);
     copy(prefix + "input_layernorm.weight", {c.hidden_size});
     copy(prefix + "post_attention_layernorm.weight", {c.hidden_size});
 
-    const int hidden = c.hidden_size, ffn = c.intermediate_size, q_rows = c.num_heads * c.head_dim, kv_rows = c.num_kv_heads * c.head_dim;
+    const int hidden = c.hidden_size, ffn = c.intermediate_size, q_rows = c.num_heads * c.head_dim,
+              kv_rows = c.num_kv_heads * c.head_dim;
     std::vector<SiteLinear> qkv = {{attn + "q_proj", q_rows, load(attn + "q_proj", q_rows, hidden)},
                                    {attn + "k_proj", kv_rows, load(attn + "k_proj", kv_rows, hidden)},
                                    {attn + "v_proj", kv_rows, load(attn + "v_proj", kv_rows, hidden)}};
@@ -97,9 +109,11 @@ class ModelQuantizer {
     quantize(layer, Site::attn_in, qkv, statistics[static_cast<size_t>(Site::attn_in)]);
     quantize(layer, Site::o_in, o, statistics[static_cast<size_t>(Site::o_in)]);
 
-    std::vector<SiteLinear> gate_up = {{mlp + "gate_proj", ffn, load(mlp + "gate_proj", ffn, hidden)}, {mlp + "up_proj", ffn, load(mlp + "up_proj", ffn, hidden)}};
+    std::vector<SiteLinear> gate_up = {{mlp + "gate_proj", ffn, load(mlp + "gate_proj", ffn, hidden)},
+                                       {mlp + "up_proj", ffn, load(mlp + "up_proj", ffn, hidden)}};
     std::vector<SiteLinear> down = {{mlp + "down_proj", hidden, load(mlp + "down_proj", hidden, ffn)}};
-    std::vector<int32_t> order(static_cast<size_t>(ffn));  // of the MLP's inner channels, folded into the rows of gate and up
+    std::vector<int32_t> order(
+        static_cast<size_t>(ffn));  // of the MLP's inner channels, folded into the rows of gate and up
     std::iota(order.begin(), order.end(), 0);
     SiteStatistics& down_statistics = statistics[static_cast<size_t>(Site::down_in)];
     if (recipe_.permute) order = outliers_first(down_statistics.absmax);
@@ -120,7 +134,8 @@ class ModelQuantizer {
   }
 
   // K's smoothing, V's rotation, and the biases of q, k, v and o (or Qwen3's norm gains) with them.
-  void fold_attention(int layer, const std::string& attn, std::vector<SiteLinear>& qkv, std::vector<SiteLinear>& o, const SiteStatistics& statistics) {
+  void fold_attention(int layer, const std::string& attn, std::vector<SiteLinear>& qkv, std::vector<SiteLinear>& o,
+                      const SiteStatistics& statistics) {
     const ModelConfig& c = checkpoint_.config();
     std::vector<std::vector<float>> biases;
     if (c.qkv_bias)
@@ -147,10 +162,16 @@ class ModelQuantizer {
   }
 
   // K before RoPE of the calibration samples, [samples, kv_heads * head_dim].
-  std::vector<float> sample_keys(const SiteLinear& k_proj, const std::vector<std::vector<float>>& biases, const SiteStatistics& s) {
+  std::vector<float> sample_keys(const SiteLinear& k_proj, const std::vector<std::vector<float>>& biases,
+                                 const SiteStatistics& s) {
     std::vector<float> keys(static_cast<size_t>(s.num_samples) * k_proj.n);
-    backend_.gemm_w16({.m = s.num_samples, .n = k_proj.n, .k = checkpoint_.config().hidden_size, .output = GemmOutput::f32},
-                      {.a = s.samples.data(), .b = k_proj.weights.data(), .b_dtype = DType::f32, .bias = biases.empty() ? nullptr : biases[1].data(), .d = keys.data()});
+    backend_.gemm_w16(
+        {.m = s.num_samples, .n = k_proj.n, .k = checkpoint_.config().hidden_size, .output = GemmOutput::f32},
+        {.a = s.samples.data(),
+         .b = k_proj.weights.data(),
+         .b_dtype = DType::f32,
+         .bias = biases.empty() ? nullptr : biases[1].data(),
+         .d = keys.data()});
     backend_.synchronize();
     return keys;
   }
@@ -166,7 +187,8 @@ class ModelQuantizer {
 
   void quantize(int layer, Site site, const std::vector<SiteLinear>& linears, const SiteStatistics& statistics) {
     const int channels = checkpoint_.config().site_channels(site);
-    const QuantizedSiteResult r = quantize_site(linears, channels, statistics, recipe_, site == Site::down_in, backend_, threads_);
+    const QuantizedSiteResult r =
+        quantize_site(linears, channels, statistics, recipe_, site == Site::down_in, backend_, threads_);
     const ActFormat& f = r.format;
     const int64_t groups = f.num_groups();
     out_.add(site_name(layer, site) + ".act_perm", make_tensor(DType::i32, {f.k}, r.perm));
@@ -196,7 +218,8 @@ class ModelQuantizer {
       const float scale = amax / 127.0f;
       if (!(scale > 0.0f)) continue;
       scales[static_cast<size_t>(n)] = scale;
-      for (int i = 0; i < c.hidden_size; ++i) codes[static_cast<size_t>(n * k + i)] = static_cast<int8_t>(clampf(rne(row[i] / scale), -127.0f, 127.0f));
+      for (int i = 0; i < c.hidden_size; ++i)
+        codes[static_cast<size_t>(n * k + i)] = static_cast<int8_t>(clampf(rne(row[i] / scale), -127.0f, 127.0f));
     }
     out_.add("lm_head.weight", make_tensor(DType::i8, {c.vocab_size, k}, codes));
     out_.add("lm_head.channel_scale", make_tensor(DType::f32, {c.vocab_size}, scales));
@@ -204,7 +227,10 @@ class ModelQuantizer {
 
   void write_config() {
     QuantizationConfig q;
-    q.kv = {.bits = recipe_.kv_bits, .k_rotate = recipe_.k_rotate, .v_rotate = recipe_.v_rotate, .smooth = recipe_.smooth_k};
+    q.kv = {.bits = recipe_.kv_bits,
+            .k_rotate = recipe_.k_rotate,
+            .v_rotate = recipe_.v_rotate,
+            .smooth = recipe_.smooth_k};
     q.sites = formats_;
     q.recipe_json = to_json(recipe_).dump();
     q.calibration = fingerprint(job_.windows);
@@ -229,7 +255,8 @@ class ModelQuantizer {
 }  // namespace
 
 QuantizeSummary quantize_model(const QuantizeJob& job, Backend& backend, ThreadPool& threads) {
-  if (read_model_config(job.input).quantization) throw_invalid("{} is quantized already; quantize the original model", job.input.string());
+  if (read_model_config(job.input).quantization)
+    throw_invalid("{} is quantized already; quantize the original model", job.input.string());
   return ModelQuantizer(job, backend, threads).run();
 }
 

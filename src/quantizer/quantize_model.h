@@ -30,12 +30,13 @@ struct QuantizeSummary {
 struct QuantizeJob {
   std::filesystem::path input, output;
   Recipe recipe;
-  std::vector<std::vector<int32_t>> windows;  // calibration token ids, all of one length; empty when the recipe needs none
-  std::function<void(int, int)> progress;     // layers done, layers
+  std::vector<std::vector<int32_t>>
+      windows;                             // calibration token ids, all of one length; empty when the recipe needs none
+  std::function<void(int, int)> progress;  // layers done, layers
 };
 
-// The output folder appears under its name only when it is complete. Throws InvalidInput: output exists and is not an empty
-// folder, input is quantized already, a weight is not finite (names tensor and index), disk full.
+// The output folder appears under its name only when it is complete. Throws InvalidInput: output exists and is not an
+// empty folder, input is quantized already, a weight is not finite (names tensor and index), disk full.
 QuantizeSummary quantize_model(const QuantizeJob& job, Backend& backend, ThreadPool& threads);
 
 }  // namespace comet

@@ -14,7 +14,8 @@ namespace {
 
 // Rows that go through the columns together, so that a row of the factor is read once for all of them.
 constexpr int kRowTile = 16;
-// The search tries group scales from this share of round-to-nearest's upwards: below it clipping loses more than it wins.
+// The search tries group scales from this share of round-to-nearest's upwards: below it clipping loses more than it
+// wins.
 constexpr double kSmallestScaleShare = 0.6;
 
 int encode(float w1, const GroupParams& p) {
@@ -31,8 +32,8 @@ double group_error(const float* w1, const float* importance, const GroupParams& 
 }
 
 // kRowTile rows of weights in units of their channel scale, column by column with error feedback.
-void feedback_rows(float* w1, int rows, int k, const std::vector<float>& importance, const std::vector<float>& factor, bool search,
-                   uint8_t* codes, uint8_t* scales, uint8_t* zeros) {
+void feedback_rows(float* w1, int rows, int k, const std::vector<float>& importance, const std::vector<float>& factor,
+                   bool search, uint8_t* codes, uint8_t* scales, uint8_t* zeros) {
   GroupParams params[kRowTile];
   for (int i = 0; i < k; ++i) {
     float errors[kRowTile];
@@ -57,13 +58,15 @@ void feedback_rows(float* w1, int rows, int k, const std::vector<float>& importa
   }
 }
 
-void plain_row(const float* w1, int k, const std::vector<float>& importance, bool search, uint8_t* codes, uint8_t* scales, uint8_t* zeros) {
+void plain_row(const float* w1, int k, const std::vector<float>& importance, bool search, uint8_t* codes,
+               uint8_t* scales, uint8_t* zeros) {
   for (int g = 0; g < k / kGroup; ++g) {
     const float* x = w1 + g * kGroup;
     const GroupParams p = choose_group_params(x, importance.empty() ? nullptr : &importance[g * kGroup], search);
     scales[g] = static_cast<uint8_t>(p.s1);
     zeros[g] = static_cast<uint8_t>(p.z);
-    for (int i = 0; i < kGroup; i += 2) codes[(g * kGroup + i) / 2] = pack_nibbles(encode(x[i], p), encode(x[i + 1], p));
+    for (int i = 0; i < kGroup; i += 2)
+      codes[(g * kGroup + i) / 2] = pack_nibbles(encode(x[i], p), encode(x[i + 1], p));
   }
 }
 
@@ -71,10 +74,12 @@ void plain_row(const float* w1, int k, const std::vector<float>& importance, boo
 
 std::vector<float> error_feedback_factor(const std::vector<float>& gram, int k, double damp) {
   using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  Matrix h = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(gram.data(), k, k).cast<double>();
+  Matrix h = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(gram.data(), k, k)
+                 .cast<double>();
   const double mean = std::max(h.diagonal().mean(), 1e-30);
   for (int i = 0; i < k; ++i) h(i, i) = (h(i, i) > 0.0 ? h(i, i) : mean) + damp * mean;
-  // inv(H) = U^T U with U upper: with the order of rows and columns reversed, H = L L^T gives it by one triangular inverse.
+  // inv(H) = U^T U with U upper: with the order of rows and columns reversed, H = L L^T gives it by one triangular
+  // inverse.
   const Matrix reversed = h.reverse();
   const Eigen::LLT<Matrix> llt(reversed);
   COMET_CHECK(llt.info() == Eigen::Success, "the calibration matrix of {} channels is not positive definite", k);
@@ -100,8 +105,9 @@ GroupParams choose_group_params(const float* w1, const float* importance, bool s
   GroupParams best = plain;
   double best_error = group_error(w1, importance, plain);
   for (int s1 = std::max(1, static_cast<int>(kSmallestScaleShare * plain.s1)); s1 <= plain.s1; ++s1) {
-    const int middle = static_cast<int>(rne(7.5f - (low + high) / (2.0f * static_cast<float>(s1))));  // centres the clipped range
-    const int left = static_cast<int>(rne(-low / static_cast<float>(s1)));                            // keeps the low end
+    const int middle =
+        static_cast<int>(rne(7.5f - (low + high) / (2.0f * static_cast<float>(s1))));  // centres the clipped range
+    const int left = static_cast<int>(rne(-low / static_cast<float>(s1)));             // keeps the low end
     for (const int z : {middle - 1, middle, middle + 1, left}) {
       if (!is_legal_group(s1, z)) continue;
       const double error = group_error(w1, importance, {s1, z});
@@ -114,8 +120,9 @@ GroupParams choose_group_params(const float* w1, const float* importance, bool s
   return best;
 }
 
-QuantizedLinear quantize_rows(const std::string& name, const std::vector<float>& weights, int n, int k, const std::vector<float>& importance,
-                              const std::vector<float>& factor, bool search, ThreadPool& threads) {
+QuantizedLinear quantize_rows(const std::string& name, const std::vector<float>& weights, int n, int k,
+                              const std::vector<float>& importance, const std::vector<float>& factor, bool search,
+                              ThreadPool& threads) {
   QuantizedLinear out{name, n, {}, {}, {}, {}};
   const int64_t groups = k / kGroup;
   out.codes.resize(static_cast<size_t>(n) * (k / 2));
@@ -140,10 +147,12 @@ QuantizedLinear quantize_rows(const std::string& name, const std::vector<float>&
     }
     for (int64_t r = 0; r < rows; ++r) {
       if (search)
-        plain_row(&w1[static_cast<size_t>(r * k)], k, importance, true, codes + r * (k / 2), scales + r * groups, zeros + r * groups);
+        plain_row(&w1[static_cast<size_t>(r * k)], k, importance, true, codes + r * (k / 2), scales + r * groups,
+                  zeros + r * groups);
       else
-        quantize_row_rtn(&weights[static_cast<size_t>((begin + r) * k)], k, out.channel_scales[static_cast<size_t>(begin + r)], codes + r * (k / 2),
-                         scales + r * groups, zeros + r * groups);
+        quantize_row_rtn(&weights[static_cast<size_t>((begin + r) * k)], k,
+                         out.channel_scales[static_cast<size_t>(begin + r)], codes + r * (k / 2), scales + r * groups,
+                         zeros + r * groups);
     }
   });
   return out;
@@ -154,7 +163,8 @@ std::vector<float> dequantize_rows(const QuantizedLinear& linear, int k) {
   for (int64_t row = 0; row < linear.n; ++row)
     for (int i = 0; i < k; ++i) {
       const int64_t group = row * (k / kGroup) + i / kGroup;
-      const int w8 = dequantize_w8(unpack_nibble(&linear.codes[static_cast<size_t>(row * (k / 2))], i), linear.group_scales[static_cast<size_t>(group)],
+      const int w8 = dequantize_w8(unpack_nibble(&linear.codes[static_cast<size_t>(row * (k / 2))], i),
+                                   linear.group_scales[static_cast<size_t>(group)],
                                    linear.group_zeros[static_cast<size_t>(group)]);
       w[static_cast<size_t>(row * k + i)] = linear.channel_scales[static_cast<size_t>(row)] * static_cast<float>(w8);
     }

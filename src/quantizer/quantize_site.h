@@ -25,7 +25,8 @@ struct SiteStatistics {
   std::vector<float> absmax;   // [k_in]
   std::vector<float> samples;  // [num_samples, k_in] rows of the input
   int num_samples = 0;
-  std::vector<float> gram;     // [k_in, k_in]: sum over all rows of x x^T / rows; empty unless the recipe has error feedback
+  std::vector<float>
+      gram;  // [k_in, k_in]: sum over all rows of x x^T / rows; empty unless the recipe has error feedback
 
   bool is_empty() const { return absmax.empty(); }
 };
@@ -46,8 +47,8 @@ struct QuantizedSiteResult {
 
 // fixed_order: the channels keep their order (down_in, whose order is folded elsewhere).
 // The result does not depend on the number of threads.
-QuantizedSiteResult quantize_site(const std::vector<SiteLinear>& linears, int k_in, const SiteStatistics& statistics, const Recipe& recipe,
-                                  bool fixed_order, Backend& backend, ThreadPool& threads);
+QuantizedSiteResult quantize_site(const std::vector<SiteLinear>& linears, int k_in, const SiteStatistics& statistics,
+                                  const Recipe& recipe, bool fixed_order, Backend& backend, ThreadPool& threads);
 
 // Channels by falling absmax, ties by index: the order that puts outliers into the first groups.
 std::vector<int32_t> outliers_first(const std::vector<float>& absmax);

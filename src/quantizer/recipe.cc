@@ -67,10 +67,12 @@ const Key& find_key(const std::string& name, const std::string& where) {
 }
 
 void set_key(Recipe& recipe, const Key& key, const json& value, const std::string& where) {
-  auto fail = [&](const std::string& expected) { throw_invalid("{}: recipe key \"{}\" must be {}, got {}", where, key.name, expected, value.dump()); };
+  auto fail = [&](const std::string& expected) {
+    throw_invalid("{}: recipe key \"{}\" must be {}, got {}", where, key.name, expected, value.dump());
+  };
   if (const auto* flag = std::get_if<bool Recipe::*>(&key.member)) {
     if (!value.is_boolean()) fail("true or false");
-    recipe.**flag = value.get<bool>();
+    recipe.** flag = value.get<bool>();
     return;
   }
   const bool is_integer = std::holds_alternative<int Recipe::*>(key.member);
@@ -78,14 +80,15 @@ void set_key(Recipe& recipe, const Key& key, const json& value, const std::strin
   const double number = value.get<double>();
   if (!(number >= key.low && number <= key.high)) fail(fmt::format("in {}..{}", key.low, key.high));
   if (const auto* integer = std::get_if<int Recipe::*>(&key.member))
-    recipe.**integer = static_cast<int>(number);
+    recipe.** integer = static_cast<int>(number);
   else
     recipe.*std::get<double Recipe::*>(key.member) = number;
 }
 
 void check(const Recipe& r, const std::string& where) {
   if (r.act_bits != 4 && r.act_bits != 8) throw_invalid("{}: act_bits must be 4 or 8, got {}", where, r.act_bits);
-  if (r.kv_bits != 4 && r.kv_bits != 8 && r.kv_bits != 16) throw_invalid("{}: kv_bits must be 4, 8 or 16, got {}", where, r.kv_bits);
+  if (r.kv_bits != 4 && r.kv_bits != 8 && r.kv_bits != 16)
+    throw_invalid("{}: kv_bits must be 4, 8 or 16, got {}", where, r.kv_bits);
 }
 
 Recipe fmpq() {
@@ -93,7 +96,7 @@ Recipe fmpq() {
   r.name = "fmpq";
   r.act_bits = 4;
   r.int8_groups = -1;
-  r.int8_share = 0.16;
+  r.int8_share = 0.15;
   r.permute = true;
   r.search_act_clip = true;
   r.search_weight_clip = true;
@@ -118,7 +121,8 @@ Recipe parse_recipe(const json& object, const std::string& where) {
   if (!object.is_object()) throw_invalid("{}: a recipe is a JSON object", where);
   Recipe recipe;
   if (object.contains("name")) {
-    if (!object["name"].is_string()) throw_invalid("{}: \"name\" must be \"fmpq\" or \"rtn\", the recipe to start from", where);
+    if (!object["name"].is_string())
+      throw_invalid("{}: \"name\" must be \"fmpq\" or \"rtn\", the recipe to start from", where);
     recipe = base_recipe(object["name"].get<std::string>(), where);
   }
   for (const auto& [name, value] : object.items())

@@ -3,8 +3,8 @@
 
 #include <atomic>
 #include <cmath>
-#include <fstream>
 #include <cstring>
+#include <fstream>
 #include <numeric>
 
 #include "base/check.h"
@@ -93,7 +93,11 @@ TEST(ThreadPool, CoversEveryIndexOnce) {
 TEST(ThreadPool, RethrowsAndGoesOn) {
   ThreadPool pool(3);
   for (int round = 0; round < 50; ++round) {
-    EXPECT_THROW(pool.parallel_for(100, 1, [&](int64_t i, int64_t, int) { if (i == 37) throw InvalidInput("x"); }), InvalidInput);
+    EXPECT_THROW(pool.parallel_for(100, 1,
+                                   [&](int64_t i, int64_t, int) {
+                                     if (i == 37) throw InvalidInput("x");
+                                   }),
+                 InvalidInput);
     std::atomic<int> sum{0};
     pool.parallel_for(100, 7, [&](int64_t begin, int64_t end, int) { sum += static_cast<int>(end - begin); });
     ASSERT_EQ(sum.load(), 100);

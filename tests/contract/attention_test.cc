@@ -21,8 +21,13 @@ struct OneSequence {
     std::iota(blocks.begin(), blocks.end(), 0);
   }
   BatchView view() const {
-    return {.num_tokens = static_cast<int>(positions.size()), .num_seqs = 1, .token_seqs = token_seqs.data(), .positions = positions.data(),
-            .seq_first_token = seq_first_token.data(), .block_tables = blocks.data(), .block_table_stride = static_cast<int>(blocks.size())};
+    return {.num_tokens = static_cast<int>(positions.size()),
+            .num_seqs = 1,
+            .token_seqs = token_seqs.data(),
+            .positions = positions.data(),
+            .seq_first_token = seq_first_token.data(),
+            .block_tables = blocks.data(),
+            .block_table_stride = static_cast<int>(blocks.size())};
   }
   std::vector<int32_t> positions, token_seqs, seq_first_token, blocks;
 };
@@ -31,7 +36,8 @@ TEST(Contract, RopeAppend) {
   const CaseFile file("rope_append");
   const auto backend = ref_backend();
   for (const std::string& name : file.names()) {
-    const int tokens = file.dim(name, "q", 0), heads = file.integer(name, "num_heads"), kv_heads = file.integer(name, "num_kv_heads");
+    const int tokens = file.dim(name, "q", 0), heads = file.integer(name, "num_heads"),
+              kv_heads = file.integer(name, "num_kv_heads");
     const KvShape kv{.num_kv_heads = kv_heads, .head_dim = file.dim(name, "q", 2), .bits = file.integer(name, "bits")};
     const OneSequence sequence(0, tokens);  // cos and sin rows are by token
     std::vector<uint8_t> cache(backend->kv_block_bytes(kv) * sequence.blocks.size(), 0xff);
@@ -41,10 +47,18 @@ TEST(Contract, RopeAppend) {
     if (file.has(name, "q_gain")) q_gain = file.get<float>(name, "q_gain"), k_gain = file.get<float>(name, "k_gain");
     std::vector<uint32_t> errors(static_cast<size_t>(tokens), 0);
     backend->rope_append({.num_heads = heads, .kv = kv, .k_rotate = file.integer(name, "rotate") != 0},
-                         {.qkv = qkv.data(), .cos = cos.data(), .sin = sin.data(), .q_norm = q_gain.empty() ? nullptr : q_gain.data(),
-                          .k_norm = k_gain.empty() ? nullptr : k_gain.data(), .norm_dtype = DType::f32,
-                          .norm_eps = q_gain.empty() ? 0.0f : file.number(name, "eps"), .batch = sequence.view(), .cache = cache.data(), .q = q.data(),
-                          .row_errors = errors.data(), .error_tag = 1});
+                         {.qkv = qkv.data(),
+                          .cos = cos.data(),
+                          .sin = sin.data(),
+                          .q_norm = q_gain.empty() ? nullptr : q_gain.data(),
+                          .k_norm = k_gain.empty() ? nullptr : k_gain.data(),
+                          .norm_dtype = DType::f32,
+                          .norm_eps = q_gain.empty() ? 0.0f : file.number(name, "eps"),
+                          .batch = sequence.view(),
+                          .cache = cache.data(),
+                          .q = q.data(),
+                          .row_errors = errors.data(),
+                          .error_tag = 1});
     EXPECT_EQ(std::accumulate(errors.begin(), errors.end(), 0u), 0u) << name;
     expect_same_bits(q, file.get<float>(name, "q"), name + ".q");
     std::vector<uint8_t> k_codes, v_codes, k_zero, v_zero;
@@ -77,12 +91,16 @@ TEST(Contract, Attention) {
   for (const std::string& name : file.names()) {
     const int tokens = file.dim(name, "q", 0), heads = file.dim(name, "q", 1), slots = file.dim(name, "k_codes", 0);
     const bool has_zeros = file.has(name, "k_zero");
-    const KvShape kv{.num_kv_heads = file.dim(name, "k_codes", 1), .head_dim = file.dim(name, "q", 2), .bits = has_zeros ? 4 : 8};
+    const KvShape kv{
+        .num_kv_heads = file.dim(name, "k_codes", 1), .head_dim = file.dim(name, "q", 2), .bits = has_zeros ? 4 : 8};
     const OneSequence keys(0, slots), queries(file.integer(name, "first_pos"), tokens);
     const std::vector<int8_t> k_codes = file.get<int8_t>(name, "k_codes"), v_codes = file.get<int8_t>(name, "v_codes");
-    const std::vector<uint16_t> k_scale = file.get<uint16_t>(name, "k_scale"), v_scale = file.get<uint16_t>(name, "v_scale");
-    const std::vector<uint8_t> k_zero = has_zeros ? file.get<uint8_t>(name, "k_zero") : std::vector<uint8_t>(k_scale.size());
-    const std::vector<uint8_t> v_zero = has_zeros ? file.get<uint8_t>(name, "v_zero") : std::vector<uint8_t>(v_scale.size());
+    const std::vector<uint16_t> k_scale = file.get<uint16_t>(name, "k_scale"),
+                                v_scale = file.get<uint16_t>(name, "v_scale");
+    const std::vector<uint8_t> k_zero =
+        has_zeros ? file.get<uint8_t>(name, "k_zero") : std::vector<uint8_t>(k_scale.size());
+    const std::vector<uint8_t> v_zero =
+        has_zeros ? file.get<uint8_t>(name, "v_zero") : std::vector<uint8_t>(v_scale.size());
     std::vector<uint8_t> cache(backend->kv_block_bytes(kv) * keys.blocks.size(), 0xff);
     const int dim = kv.padded_dim(), groups = kv.num_key_groups();
     for (int t = 0; t < slots; ++t)
@@ -100,7 +118,12 @@ TEST(Contract, Attention) {
     std::vector<uint32_t> errors(static_cast<size_t>(tokens), 0);
     OneSequence batch = queries;
     batch.blocks = keys.blocks;
-    AttentionArgs args{.q = q.data(), .batch = batch.view(), .cache = cache.data(), .out = out.data(), .row_errors = errors.data(), .error_tag = 1};
+    AttentionArgs args{.q = q.data(),
+                       .batch = batch.view(),
+                       .cache = cache.data(),
+                       .out = out.data(),
+                       .row_errors = errors.data(),
+                       .error_tag = 1};
     backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::f32}, args);
     args.out = out16.data();
     backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::bf16}, args);
@@ -114,7 +137,8 @@ TEST(Contract, WholeModel) {
   const CaseFile file("whole_model");
   const auto backend = ref_backend();
   for (const std::string& name : file.names()) {
-    const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("comet-contract-" + name + "-" + std::to_string(getpid()));
+    const std::filesystem::path folder =
+        std::filesystem::path(testing::TempDir()) / ("comet-contract-" + name + "-" + std::to_string(getpid()));
     std::filesystem::create_directories(folder);
     std::map<std::string, OwnedTensor> tensors;
     const std::string prefix = name + ".tensors.";

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Case files of the independent NumPy model (tests/numpy_model/README.md), from the folder COMET_NUMPY_CASES or the kept one.
+// Case files of the independent NumPy model (tests/numpy_model/README.md), from the folder COMET_NUMPY_CASES or the
+// kept one.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -32,14 +33,18 @@ class CaseFile {
 
   const std::set<std::string>& names() const { return names_; }
   bool has(const std::string& name, const std::string& tensor) const { return file_.has(name + "." + tensor); }
-  const TensorView& view(const std::string& name, const std::string& tensor) const { return file_.at(name + "." + tensor); }
+  const TensorView& view(const std::string& name, const std::string& tensor) const {
+    return file_.at(name + "." + tensor);
+  }
   template <typename T>
   std::vector<T> get(const std::string& name, const std::string& tensor) const {
     return values<T>(view(name, tensor));
   }
   int integer(const std::string& name, const std::string& tensor) const { return get<int32_t>(name, tensor).at(0); }
   float number(const std::string& name, const std::string& tensor) const { return get<float>(name, tensor).at(0); }
-  int dim(const std::string& name, const std::string& tensor, size_t axis) const { return static_cast<int>(view(name, tensor).shape.at(axis)); }
+  int dim(const std::string& name, const std::string& tensor, size_t axis) const {
+    return static_cast<int>(view(name, tensor).shape.at(axis));
+  }
   const Safetensors& file() const { return file_; }
 
  private:

@@ -12,10 +12,19 @@ namespace {
 // Host memory for QuantizedActs in rows layout.
 struct Acts {
   Acts(int m, int k)
-      : values(static_cast<size_t>(m) * k), multipliers(static_cast<size_t>(m) * (k / kGroup)), sums(multipliers.size()), r(m), sx(m), osum(m) {}
+      : values(static_cast<size_t>(m) * k),
+        multipliers(static_cast<size_t>(m) * (k / kGroup)),
+        sums(multipliers.size()),
+        r(m),
+        sx(m),
+        osum(m) {}
   QuantizedActs view() {
-    return {.values = values.data(), .multipliers = multipliers.data(), .group_sums = sums.data(), .region1_factors = r.data(),
-            .scales = sx.data(), .sums = osum.data()};
+    return {.values = values.data(),
+            .multipliers = multipliers.data(),
+            .group_sums = sums.data(),
+            .region1_factors = r.data(),
+            .scales = sx.data(),
+            .sums = osum.data()};
   }
   std::vector<int8_t> values;
   std::vector<uint8_t> multipliers;
@@ -40,8 +49,13 @@ TEST(Contract, RmsNorm) {
   for (const std::string& name : file.names()) {
     const std::vector<float> x = file.get<float>(name, "x"), gain = file.get<float>(name, "gain");
     std::vector<float> got(x.size());
-    backend->rms_norm({.m = file.dim(name, "x", 0), .hidden = file.dim(name, "x", 1), .x = x.data(), .gain = gain.data(),
-                       .gain_dtype = DType::f32, .eps = file.number(name, "eps"), .out = got.data()});
+    backend->rms_norm({.m = file.dim(name, "x", 0),
+                       .hidden = file.dim(name, "x", 1),
+                       .x = x.data(),
+                       .gain = gain.data(),
+                       .gain_dtype = DType::f32,
+                       .eps = file.number(name, "eps"),
+                       .out = got.data()});
     expect_same_bits(got, file.get<float>(name, "y"), name);
   }
 }
@@ -51,7 +65,8 @@ TEST(Contract, SiluMul) {
   const CaseFile file("silu_mul");
   for (const std::string& name : file.names()) {
     const std::vector<float> x = to_f32(file.view(name, "gate_up"));
-    const size_t m = static_cast<size_t>(file.dim(name, "gate_up", 0)), width = static_cast<size_t>(file.dim(name, "gate_up", 1)) / 2;
+    const size_t m = static_cast<size_t>(file.dim(name, "gate_up", 0)),
+                 width = static_cast<size_t>(file.dim(name, "gate_up", 1)) / 2;
     std::vector<float> got;
     for (size_t t = 0; t < m; ++t)
       for (size_t i = 0; i < width; ++i) got.push_back(silu(x[t * 2 * width + i]) * x[t * 2 * width + width + i]);
@@ -62,7 +77,8 @@ TEST(Contract, SiluMul) {
 TEST(Contract, RopeTable) {
   const CaseFile file("rope_table");
   for (const std::string& name : file.names()) {
-    RopeConfig rope{.theta = static_cast<double>(file.number(name, "theta")), .scaling = static_cast<RopeConfig::Scaling>(file.integer(name, "kind"))};
+    RopeConfig rope{.theta = static_cast<double>(file.number(name, "theta")),
+                    .scaling = static_cast<RopeConfig::Scaling>(file.integer(name, "kind"))};
     if (file.has(name, "factor")) rope.factor = static_cast<double>(file.number(name, "factor"));
     if (file.has(name, "low_freq_factor")) {
       rope.low_freq_factor = static_cast<double>(file.number(name, "low_freq_factor"));
@@ -70,7 +86,8 @@ TEST(Contract, RopeTable) {
       rope.original_max_positions = file.integer(name, "original_context");
     }
     const std::vector<int32_t> positions = file.get<int32_t>(name, "positions");
-    const RopeTable table = make_rope_table(rope, file.integer(name, "head_dim"), *std::max_element(positions.begin(), positions.end()) + 1);
+    const RopeTable table = make_rope_table(rope, file.integer(name, "head_dim"),
+                                            *std::max_element(positions.begin(), positions.end()) + 1);
     std::vector<float> cos, sin;
     for (const int32_t p : positions)
       for (int i = 0; i < table.half_dim; ++i) {
@@ -87,11 +104,13 @@ TEST(Contract, QuantizeWeightsRtn) {
   for (const std::string& name : file.names()) {
     const std::vector<float> w = file.get<float>(name, "w");
     const int n = file.dim(name, "w", 0), k = file.dim(name, "w", 1);
-    std::vector<uint8_t> codes(static_cast<size_t>(n) * k / 2), scales(static_cast<size_t>(n) * (k / kGroup)), zeros(scales.size());
+    std::vector<uint8_t> codes(static_cast<size_t>(n) * k / 2), scales(static_cast<size_t>(n) * (k / kGroup)),
+        zeros(scales.size());
     std::vector<float> channel_scales(static_cast<size_t>(n));
     for (int64_t row = 0; row < n; ++row) {
       channel_scales[row] = channel_scale_rtn(&w[row * k], k);
-      quantize_row_rtn(&w[row * k], k, channel_scales[row], &codes[row * (k / 2)], &scales[row * (k / kGroup)], &zeros[row * (k / kGroup)]);
+      quantize_row_rtn(&w[row * k], k, channel_scales[row], &codes[row * (k / 2)], &scales[row * (k / kGroup)],
+                       &zeros[row * (k / kGroup)]);
     }
     expect_same_bits(channel_scales, file.get<float>(name, "channel_scale"), name + ".channel_scale");
     expect_same_bits(scales, file.get<uint8_t>(name, "group_scale"), name + ".group_scale");
@@ -107,12 +126,19 @@ TEST(Contract, QuantizeAct) {
     const std::vector<float> x = file.get<float>(name, "x");
     const std::vector<int32_t> perm = file.get<int32_t>(name, "act_perm");
     const int m = file.dim(name, "x", 0), k = static_cast<int>(perm.size());
-    const ActFormat format{.k_in = file.dim(name, "x", 1), .k = k, .num_int8_groups = file.integer(name, "n8"), .bits2 = file.integer(name, "bits2"),
-                           .rotate = file.integer(name, "rotate") != 0, .clip1 = file.number(name, "clip1"), .clip2 = file.number(name, "clip2")};
+    const ActFormat format{.k_in = file.dim(name, "x", 1),
+                           .k = k,
+                           .num_int8_groups = file.integer(name, "n8"),
+                           .bits2 = file.integer(name, "bits2"),
+                           .rotate = file.integer(name, "rotate") != 0,
+                           .clip1 = file.number(name, "clip1"),
+                           .clip2 = file.number(name, "clip2")};
     EXPECT_EQ(max_region1_factor(format), file.integer(name, "rmax")) << name;
     Acts acts(m, k);
     std::vector<uint32_t> errors(static_cast<size_t>(m), 0);
-    backend->quantize_act({.m = m, .format = format}, {.x = x.data(), .perm = perm.data(), .out = acts.view(), .row_errors = errors.data(), .error_tag = 1});
+    backend->quantize_act(
+        {.m = m, .format = format},
+        {.x = x.data(), .perm = perm.data(), .out = acts.view(), .row_errors = errors.data(), .error_tag = 1});
     EXPECT_EQ(errors, std::vector<uint32_t>(static_cast<size_t>(m), 0)) << name;
     std::vector<int8_t> want = file.get<int8_t>(name, "codes");
     const std::vector<uint8_t> multipliers = file.get<uint8_t>(name, "multipliers");
@@ -122,7 +148,8 @@ TEST(Contract, QuantizeAct) {
     expect_same_bits(acts.r, file.get<int32_t>(name, "r"), name + ".r");
     expect_same_bits(acts.sx, file.get<float>(name, "sx"), name + ".sx");
     expect_same_bits(acts.osum, file.get<uint32_t>(name, "osum"), name + ".osum");
-    expect_same_bits(std::vector<int32_t>(acts.sums.begin(), acts.sums.end()), file.get<int32_t>(name, "asum"), name + ".asum");
+    expect_same_bits(std::vector<int32_t>(acts.sums.begin(), acts.sums.end()), file.get<int32_t>(name, "asum"),
+                     name + ".asum");
   }
 }
 
@@ -132,7 +159,8 @@ Acts load_acts(const CaseFile& file, const std::string& name) {
   Acts acts(m, k);
   acts.values = file.get<int8_t>(name, "codes");
   acts.multipliers = file.get<uint8_t>(name, "multipliers");
-  for (size_t i = 0; i < acts.values.size(); ++i) acts.values[i] = static_cast<int8_t>(acts.values[i] * acts.multipliers[i / kGroup]);
+  for (size_t i = 0; i < acts.values.size(); ++i)
+    acts.values[i] = static_cast<int8_t>(acts.values[i] * acts.multipliers[i / kGroup]);
   acts.r = file.get<int32_t>(name, "r");
   acts.sx = file.get<float>(name, "sx");
   acts.osum = file.get<uint32_t>(name, "osum");
@@ -145,14 +173,21 @@ TEST(Contract, LinearW4ax) {
   for (const std::string& name : file.names()) {
     Acts acts = load_acts(file, name);
     const int m = file.dim(name, "codes", 0), k = file.dim(name, "codes", 1), n = file.dim(name, "qweight", 0);
-    const std::vector<uint8_t> codes = file.get<uint8_t>(name, "qweight"), scales = file.get<uint8_t>(name, "group_scale"), zeros = file.get<uint8_t>(name, "group_zero");
+    const std::vector<uint8_t> codes = file.get<uint8_t>(name, "qweight"),
+                               scales = file.get<uint8_t>(name, "group_scale"),
+                               zeros = file.get<uint8_t>(name, "group_zero");
     const std::vector<float> channel_scales = file.get<float>(name, "channel_scale");
     const std::vector<float> bias = file.has(name, "bias") ? to_f32(file.view(name, "bias")) : std::vector<float>{};
-    const PackedWeights packed = backend->pack_w4ax({n, k, codes.data(), scales.data(), zeros.data(), channel_scales.data()});
+    const PackedWeights packed =
+        backend->pack_w4ax({n, k, codes.data(), scales.data(), zeros.data(), channel_scales.data()});
     std::vector<float> y(static_cast<size_t>(m) * n);
     std::vector<uint16_t> y16(y.size());
     GemmProblem problem{.m = m, .n = n, .k = k, .num_int8_groups = file.integer(name, "n8"), .output = GemmOutput::f32};
-    GemmArgs args{.a = acts.view(), .b = packed, .channel_scales = channel_scales.data(), .bias = bias.empty() ? nullptr : bias.data(), .d = y.data()};
+    GemmArgs args{.a = acts.view(),
+                  .b = packed,
+                  .channel_scales = channel_scales.data(),
+                  .bias = bias.empty() ? nullptr : bias.data(),
+                  .d = y.data()};
     backend->gemm_w4ax(problem, args);
     problem.output = GemmOutput::bf16;
     args.d = y16.data();
@@ -173,7 +208,8 @@ TEST(Contract, LinearW8a8) {
     const std::vector<float> channel_scales = file.get<float>(name, "channel_scale");
     const PackedWeights packed = backend->pack_w8({n, k, weight.data(), channel_scales.data()});
     std::vector<float> y(static_cast<size_t>(m) * n);
-    backend->gemm_w8a8({.m = m, .n = n, .k = k, .output = GemmOutput::f32}, {.a = acts.view(), .b = packed, .channel_scales = channel_scales.data(), .d = y.data()});
+    backend->gemm_w8a8({.m = m, .n = n, .k = k, .output = GemmOutput::f32},
+                       {.a = acts.view(), .b = packed, .channel_scales = channel_scales.data(), .d = y.data()});
     expect_same_bits(y, file.get<float>(name, "y"), name + ".y");
     backend->free(packed.data);
   }

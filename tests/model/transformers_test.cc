@@ -22,7 +22,8 @@ std::vector<int32_t> i32_values(const TensorView& t) {
 
 class Transformers : public testing::TestWithParam<std::string> {};
 
-// fp32 sums in another order, and K and V rounded to bf16 (2^-9 relative): logits move by well under 2% of their spread.
+// fp32 sums in another order, and K and V rounded to bf16 (2^-9 relative): logits move by well under 2% of their
+// spread.
 TEST_P(Transformers, LogitsAgree) {
   const auto backend = ref_backend();
   const Checkpoint checkpoint = Checkpoint::open(kModels / GetParam());

@@ -51,7 +51,8 @@ TEST(Weights, RoundToNearestIsLegalForEveryRange) {
       ASSERT_TRUE(is_legal_group(p.s1, p.z)) << low << " " << high;
       if (p.z != static_cast<int>(std::nearbyint(static_cast<float>(-low) / static_cast<float>(p.s1)))) ++moved;
       for (const int w : {low, high, low / 2, high / 2, 0}) {
-        const int code = static_cast<int>(clampf(rne(static_cast<float>(w) / static_cast<float>(p.s1)) + static_cast<float>(p.z), 0.0f, 15.0f));
+        const int code = static_cast<int>(
+            clampf(rne(static_cast<float>(w) / static_cast<float>(p.s1)) + static_cast<float>(p.z), 0.0f, 15.0f));
         ASSERT_LE(2 * std::abs(dequantize_w8(code, p.s1, p.z) - w), p.s1) << low << " " << high << " " << w;
       }
     }
@@ -69,7 +70,8 @@ TEST(Weights, RowErrorsStayWithinHalfAStep) {
   quantize_row_rtn(w.data(), k, s0, codes.data(), scales.data(), zeros.data());
   for (int i = 0; i < k; ++i) {
     const int s1 = scales[static_cast<size_t>(i / kGroup)];
-    const float back = s0 * static_cast<float>(dequantize_w8(unpack_nibble(codes.data(), i), s1, zeros[static_cast<size_t>(i / kGroup)]));
+    const float back = s0 * static_cast<float>(dequantize_w8(unpack_nibble(codes.data(), i), s1,
+                                                             zeros[static_cast<size_t>(i / kGroup)]));
     EXPECT_LE(std::fabs(back - w[static_cast<size_t>(i)]), s0 * (0.5f * static_cast<float>(s1) + 0.51f));
   }
 }
@@ -96,7 +98,9 @@ TEST(Kv, CodesComeBackWithinHalfAScale) {
     const KvGroupParams p = kv_group_params(x.data(), 64, bits);
     ASSERT_TRUE(p.is_finite);
     const float s = to_float(p.scale);
-    for (const float v : x) EXPECT_LE(std::fabs(s * static_cast<float>(kv_encode(v, p, bits) - p.zero) - v), 0.51f * s + (bits == 4 ? 0.5f * s : 0.0f));
+    for (const float v : x)
+      EXPECT_LE(std::fabs(s * static_cast<float>(kv_encode(v, p, bits) - p.zero) - v),
+                0.51f * s + (bits == 4 ? 0.5f * s : 0.0f));
   }
 }
 

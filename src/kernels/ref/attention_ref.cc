@@ -76,7 +76,8 @@ Partial attend_block(const KvShape& kv, const QuantizedQuery& q, const KvSlotRef
   const float up = 255.0f / mu, down = mu / 255.0f;
   for (int i = 0; i < dim; ++i) {
     int sum = 0;
-    for (int t = 0; t < num_keys; ++t) sum += static_cast<int>(rne(u[t] * up)) * (slots[t].v[i] - slots[t].params[groups].zero);
+    for (int t = 0; t < num_keys; ++t)
+      sum += static_cast<int>(rne(u[t] * up)) * (slots[t].v[i] - slots[t].params[groups].zero);
     out.o[i] = static_cast<float>(sum) * down;
   }
   return out;
@@ -89,7 +90,8 @@ Partial attend_row(const KvShape& kv, const AttentionArgs& args, int64_t t, int 
   for (int block = 0; block <= position / kKvBlock; ++block) {
     const int first = block * kKvBlock, num_keys = std::min(kKvBlock, position + 1 - first);
     KvSlotRef slots[kKvBlock];
-    for (int i = 0; i < num_keys; ++i) slots[i] = slot_ref(kv, const_cast<void*>(args.cache), args.batch, seq, first + i, kv_head);
+    for (int i = 0; i < num_keys; ++i)
+      slots[i] = slot_ref(kv, const_cast<void*>(args.cache), args.batch, seq, first + i, kv_head);
     split.merge(attend_block(kv, query, slots, num_keys));
     if ((block + 1) % kBlocksPerSplit == 0 || block == position / kKvBlock) {
       row.merge(split);
@@ -104,7 +106,9 @@ Partial attend_row(const KvShape& kv, const AttentionArgs& args, int64_t t, int 
 Partial attend_row_kv16(const KvShape& kv, const AttentionArgs& args, int64_t t, int kv_head, const float* q) {
   const int num_keys = args.batch.positions[t] + 1, d = kv.head_dim;
   std::vector<double> score(static_cast<size_t>(num_keys)), o(static_cast<size_t>(d), 0.0);
-  auto slot = [&](int i) { return slot_ref(kv, const_cast<void*>(args.cache), args.batch, args.batch.token_seqs[t], i, kv_head); };
+  auto slot = [&](int i) {
+    return slot_ref(kv, const_cast<void*>(args.cache), args.batch, args.batch.token_seqs[t], i, kv_head);
+  };
   for (int i = 0; i < num_keys; ++i) {
     double dot = 0.0;
     for (int j = 0; j < d; ++j) dot += static_cast<double>(q[j]) * static_cast<double>(to_float(slot(i).k16[j]));
@@ -132,7 +136,8 @@ void attention_ref(const AttentionProblem& p, const AttentionArgs& args) {
       const bool finite = std::all_of(q, q + d, [](float v) { return is_finite(v); });
       if (!finite && args.row_errors[t] == 0) args.row_errors[t] = args.error_tag;
       Partial row;
-      if (finite) row = p.kv.bits == 16 ? attend_row_kv16(p.kv, args, t, h / group, q) : attend_row(p.kv, args, t, h / group, q);
+      if (finite)
+        row = p.kv.bits == 16 ? attend_row_kv16(p.kv, args, t, h / group, q) : attend_row(p.kv, args, t, h / group, q);
       for (int i = 0; i < d; ++i) {
         const float o = finite ? row.o[i] : 0.0f;
         const int64_t at = (t * p.num_heads + h) * d + i;

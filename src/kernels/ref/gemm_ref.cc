@@ -51,7 +51,8 @@ void gemm_w16_ref(const GemmProblem& p, const GemmW16Args& args) {
     for (int64_t n = 0; n < p.n; ++n) {
       double sum = 0.0;
       for (int64_t k = 0; k < p.k; ++k)
-        sum += static_cast<double>(args.a[t * p.k + k]) * static_cast<double>(load_float(args.b, args.b_dtype, n * p.k + k));
+        sum += static_cast<double>(args.a[t * p.k + k]) *
+               static_cast<double>(load_float(args.b, args.b_dtype, n * p.k + k));
       float y = static_cast<float>(sum);
       if (args.bias != nullptr) y = y + args.bias[n];
       store(p, args.d, t * p.n + n, y);

@@ -21,8 +21,9 @@ void gemm_w8a8_ref(const GemmProblem& problem, const GemmArgs& args);
 // Sums in double.
 void gemm_w16_ref(const GemmProblem& problem, const GemmW16Args& args);
 
-// Byte order of the reference cache: [kv_block][kv head][slot]{K codes [dim], V codes [dim], params [groups + 1]} where a
-// code is one byte and params are {u16 scale bits, u8 zero, u8 unused}, the last one V's; kv16: {K bf16 [dim], V bf16 [dim]}.
+// Byte order of the reference cache: [kv_block][kv head][slot]{K codes [dim], V codes [dim], params [groups + 1]} where
+// a code is one byte and params are {u16 scale bits, u8 zero, u8 unused}, the last one V's; kv16: {K bf16 [dim], V bf16
+// [dim]}.
 size_t kv_slot_bytes_ref(const KvShape& kv);
 void rope_append_ref(const RopeAppendProblem& problem, const RopeAppendArgs& args);
 void attention_ref(const AttentionProblem& problem, const AttentionArgs& args);

@@ -85,7 +85,8 @@ void quantize_row(const ActFormat& f, const QuantizeActArgs& args, const std::ve
     const float* xg = &x[g * kGroup];
     if (g < n8) {
       if (zero1) continue;
-      group_sums[g] = static_cast<int16_t>(encode_group(xg, static_cast<float>(s.r) * s.sx, 127.0f, values + g * kGroup));
+      group_sums[g] =
+          static_cast<int16_t>(encode_group(xg, static_cast<float>(s.r) * s.sx, 127.0f, values + g * kGroup));
       osum += static_cast<uint32_t>(s.r) * static_cast<uint32_t>(int32_t{group_sums[g]});
     } else if (f.bits2 == 8) {
       if (zero2) continue;

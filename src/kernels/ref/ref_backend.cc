@@ -13,7 +13,8 @@ class RefBackend final : public Backend {
  public:
   std::string name() const override { return "ref"; }
   std::vector<std::string> kernels() const override {
-    return {"quantize_act_ax_ref", "gemm_w4ax_ref", "gemm_w8a8_ref", "gemm_w16_ref", "rope_append_ref", "attention_ref"};
+    return {"quantize_act_ax_ref", "gemm_w4ax_ref",   "gemm_w8a8_ref",
+            "gemm_w16_ref",        "rope_append_ref", "attention_ref"};
   }
 
   void* allocate(size_t bytes) override {
@@ -44,7 +45,9 @@ class RefBackend final : public Backend {
   }
 
   // values [m, k], group_sums [m, k/128], region1_factors, scales, sums [m], multipliers [m, k/128]
-  size_t acts_bytes(int m, int k) const override { return static_cast<size_t>(m) * (static_cast<size_t>(k) + 3 * (k / kGroup) + 12) + 64; }
+  size_t acts_bytes(int m, int k) const override {
+    return static_cast<size_t>(m) * (static_cast<size_t>(k) + 3 * (k / kGroup) + 12) + 64;
+  }
   QuantizedActs bind_acts(void* memory, int m, int k) const override {
     QuantizedActs a;
     char* at = static_cast<char*>(memory);
@@ -70,12 +73,30 @@ class RefBackend final : public Backend {
   void rms_norm(const RmsNormArgs& args) override { rms_norm_ref(args); }
   void silu_mul(const SiluMulArgs& args) override { silu_mul_ref(args); }
   void check_finite(const CheckFiniteArgs& args) override { check_finite_ref(args); }
-  void quantize_act(const QuantizeActProblem& p, const QuantizeActArgs& args) override { check_problem(p, args); quantize_act_ref(p, args); }
-  void gemm_w4ax(const GemmProblem& p, const GemmArgs& args) override { check_problem(p, args); gemm_w4ax_ref(p, args); }
-  void gemm_w8a8(const GemmProblem& p, const GemmArgs& args) override { check_problem(p, args); gemm_w8a8_ref(p, args); }
-  void gemm_w16(const GemmProblem& p, const GemmW16Args& args) override { check_problem(p, args); gemm_w16_ref(p, args); }
-  void rope_append(const RopeAppendProblem& p, const RopeAppendArgs& args) override { check_problem(p, args); rope_append_ref(p, args); }
-  void attention(const AttentionProblem& p, const AttentionArgs& args) override { check_problem(p, args); attention_ref(p, args); }
+  void quantize_act(const QuantizeActProblem& p, const QuantizeActArgs& args) override {
+    check_problem(p, args);
+    quantize_act_ref(p, args);
+  }
+  void gemm_w4ax(const GemmProblem& p, const GemmArgs& args) override {
+    check_problem(p, args);
+    gemm_w4ax_ref(p, args);
+  }
+  void gemm_w8a8(const GemmProblem& p, const GemmArgs& args) override {
+    check_problem(p, args);
+    gemm_w8a8_ref(p, args);
+  }
+  void gemm_w16(const GemmProblem& p, const GemmW16Args& args) override {
+    check_problem(p, args);
+    gemm_w16_ref(p, args);
+  }
+  void rope_append(const RopeAppendProblem& p, const RopeAppendArgs& args) override {
+    check_problem(p, args);
+    rope_append_ref(p, args);
+  }
+  void attention(const AttentionProblem& p, const AttentionArgs& args) override {
+    check_problem(p, args);
+    attention_ref(p, args);
+  }
 };
 
 }  // namespace

@@ -33,7 +33,8 @@ bool encode(const float* x, int n, int group, int bits, int8_t* codes, KvParamsR
     const KvGroupParams p = kv_group_params(x + g * group, group, bits);
     finite = finite && p.is_finite;
     params[g] = {p.scale.bits, p.zero, 0};
-    for (int i = g * group; i < (g + 1) * group; ++i) codes[i] = p.is_finite ? static_cast<int8_t>(kv_encode(x[i], p, bits)) : int8_t{0};
+    for (int i = g * group; i < (g + 1) * group; ++i)
+      codes[i] = p.is_finite ? static_cast<int8_t>(kv_encode(x[i], p, bits)) : int8_t{0};
   }
   return finite;
 }
@@ -52,12 +53,14 @@ void rope_append_ref(const RopeAppendProblem& p, const RopeAppendArgs& args) {
   const int num_heads = p.num_heads + 2 * kv.num_kv_heads;
   for (int64_t t = 0; t < args.batch.num_tokens; ++t) {
     const int position = args.batch.positions[t];
-    std::vector<std::vector<float>> heads(static_cast<size_t>(num_heads), std::vector<float>(static_cast<size_t>(dim), 0.0f));
+    std::vector<std::vector<float>> heads(static_cast<size_t>(num_heads),
+                                          std::vector<float>(static_cast<size_t>(dim), 0.0f));
     bool finite = true;
     for (int h = 0; h < num_heads; ++h) {
       std::vector<float>& x = heads[h];
       for (int i = 0; i < d; ++i) x[i] = load_float(args.qkv, args.qkv_dtype, (t * num_heads + h) * d + i);
-      if (h < p.num_heads + kv.num_kv_heads) transform_head(p, args, h < p.num_heads ? args.q_norm : args.k_norm, position, x.data());
+      if (h < p.num_heads + kv.num_kv_heads)
+        transform_head(p, args, h < p.num_heads ? args.q_norm : args.k_norm, position, x.data());
       finite = finite && std::all_of(x.begin(), x.end(), [](float v) { return is_finite(v); });
     }
     for (int h = 0; h < kv.num_kv_heads; ++h) {
