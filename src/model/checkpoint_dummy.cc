@@ -61,7 +61,7 @@ LoadedTensor Checkpoint::make_dummy(const std::string& name, DType dtype, const 
     for (size_t i = 0; i < count; ++i) put(i, static_cast<int8_t>(static_cast<int>(random.next() % 255) - 127));
   } else {
     COMET_CHECK(dtype == DType::u8, "no dummy for {} {}", name, to_string(t.view));
-    for (size_t i = 0; i + 8 <= count; i += 8) put(i, random.next());
+    for (size_t i = 0; i < count / 8; ++i) put(i, random.next());
     for (size_t i = count / 8 * 8; i < count; ++i) put(i, static_cast<uint8_t>(random.next()));
   }
   t.owner = bytes;
