@@ -67,9 +67,8 @@ Candidates::Place Candidates::first_where(Reached reached) {
   sorted_.clear();
   for (size_t i = 0; i < num_kept_; ++i)
     if (bucket_of_[i] == bucket) sorted_.push_back({x_[i], ids_[i], weights_[i]});
-  std::sort(sorted_.begin(), sorted_.end(), [](const Entry& a, const Entry& b) {
-    return a.x > b.x || (a.x == b.x && a.token < b.token);
-  });
+  std::sort(sorted_.begin(), sorted_.end(),
+            [](const Entry& a, const Entry& b) { return a.x > b.x || (a.x == b.x && a.token < b.token); });
   for (const Entry& entry : sorted_) {
     count += 1;
     weight += entry.weight;

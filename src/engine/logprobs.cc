@@ -25,10 +25,11 @@ TokenLogprobs token_logprobs(std::span<const float> logits, int32_t token, int n
   for (size_t id = 0; id < logits.size(); ++id)
     if (logits[id] >= bound) ids.push_back(static_cast<int32_t>(id));
   const size_t count = std::min(ids.size(), static_cast<size_t>(num_top));
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count), ids.end(), [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x > y || (x == y && a < b);
-  });
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(count), ids.end(),
+                    [&](int32_t a, int32_t b) {
+                      const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+                      return x > y || (x == y && a < b);
+                    });
   for (size_t i = 0; i < count; ++i) out.top.push_back({ids[i], logprob(ids[i])});
   return out;
 }

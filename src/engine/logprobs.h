@@ -14,8 +14,8 @@ struct TokenLogprob {
 };
 
 struct TokenLogprobs {
-  float logprob;                   // of the token asked about
-  std::vector<TokenLogprob> top;   // the most likely tokens, logit falling, id rising
+  float logprob;                  // of the token asked about
+  std::vector<TokenLogprob> top;  // the most likely tokens, logit falling, id rising
 };
 
 // Log-softmax of `logits` ([vocab], finite) at `token` and at its `num_top` most likely tokens. For prompt tokens too.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counter-based random numbers: a pure function of where they are used, so that batching and preemption cannot move them.
+// Counter-based random numbers: functions of the place where they are used, which no batching or preemption moves.
 #pragma once
 
 #include <array>

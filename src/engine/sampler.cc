@@ -115,7 +115,8 @@ void Sampler::apply_masks(const SampleInput& in) {
   std::vector<std::pair<int32_t, float>> held;
   for (const std::span<const int32_t> stops : {in.eos_token_ids, std::span<const int32_t>(in.params->stop_token_ids)}) {
     check_tokens(stops, x_.size());
-    for (const int32_t token : stops) held.emplace_back(token, std::exchange(x_[static_cast<size_t>(token)], -kInfinity));
+    for (const int32_t token : stops)
+      held.emplace_back(token, std::exchange(x_[static_cast<size_t>(token)], -kInfinity));
   }
   if (row_max(x_) > -kInfinity) return;
   std::reverse(held.begin(), held.end());  // a token listed twice gets its first value back

@@ -14,19 +14,19 @@
 namespace comet {
 
 struct SampleInput {
-  std::span<const float> logits = {};               // [vocab], finite
-  const SamplingParams* params = nullptr;      // validated
-  std::span<const int32_t> prompt = {};             // token ids, all in [0, vocab)
+  std::span<const float> logits = {};      // [vocab], finite
+  const SamplingParams* params = nullptr;  // validated
+  std::span<const int32_t> prompt = {};    // token ids, all in [0, vocab)
   std::span<const int32_t> output = {};
-  std::span<const int32_t> eos_token_ids = {};      // with params->stop_token_ids, what min_tokens holds back
-  std::span<const uint32_t> allowed = {};           // bit id % 32 of word id / 32; empty: all tokens. [ceil(vocab / 32)]
+  std::span<const int32_t> eos_token_ids = {};  // with params->stop_token_ids, what min_tokens holds back
+  std::span<const uint32_t> allowed = {};       // bit id % 32 of word id / 32; empty: all tokens. [ceil(vocab / 32)]
   uint64_t seed = 0;
   uint32_t choice_idx = 0;
 };
 
 struct SampledToken {
   int32_t token = -1;
-  std::optional<TokenLogprobs> logprobs;       // if params->logprobs; of the unmodified logits
+  std::optional<TokenLogprobs> logprobs;  // if params->logprobs; of the unmodified logits
 };
 
 // Holds scratch memory only: a result does not depend on earlier calls. One thread at a time.
@@ -51,8 +51,8 @@ class Sampler {
   void apply_masks(const SampleInput& in);
   int32_t draw(std::span<const float> x, float max, const SampleInput& in);
 
-  std::vector<float> x_;           // the row after bias, penalties and masks
-  std::vector<int32_t> counts_;    // [vocab], all 0 between calls
+  std::vector<float> x_;         // the row after bias, penalties and masks
+  std::vector<int32_t> counts_;  // [vocab], all 0 between calls
   std::vector<int32_t> touched_;
   Candidates candidates_;
 };

@@ -42,8 +42,9 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   require_at_least("max_chunk", options.max_chunk, 0);
   require_at_least("preempt_every", options.preempt_every, 0);
   if (options.max_batch_tokens < options.max_batch_seqs) {
-    throw_invalid("max_batch_tokens is {}, must be at least max_batch_seqs, which is {}: every sequence decodes in every step",
-                  options.max_batch_tokens, options.max_batch_seqs);
+    throw_invalid(
+        "max_batch_tokens is {}, must be at least max_batch_seqs, which is {}: every sequence decodes in every step",
+        options.max_batch_tokens, options.max_batch_seqs);
   }
   context_ = static_cast<int>(std::min<int64_t>(options.max_model_len, blocks_.num_positions()));
 }
@@ -53,10 +54,11 @@ SeqId Scheduler::add(SequenceSpec spec) {
   if (num_prompt == 0) throw_invalid("the prompt has no tokens");
   const int64_t max_len = spec.params.max_tokens ? num_prompt + *spec.params.max_tokens : context_;
   if (num_prompt >= context_ || max_len > context_) {
-    throw_invalid("the prompt has {} tokens{}, but there is room for {} tokens of prompt and output together "
-                  "(max_model_len {}, KV cache {})",
-                  num_prompt, spec.params.max_tokens ? fmt::format(" and max_tokens is {}", *spec.params.max_tokens) : "",
-                  context_, options_.max_model_len, blocks_.num_positions());
+    throw_invalid(
+        "the prompt has {} tokens{}, but there is room for {} tokens of prompt and output together "
+        "(max_model_len {}, KV cache {})",
+        num_prompt, spec.params.max_tokens ? fmt::format(" and max_tokens is {}", *spec.params.max_tokens) : "",
+        context_, options_.max_model_len, blocks_.num_positions());
   }
   Sequence s;
   s.id = next_id_++;
@@ -269,9 +271,7 @@ void Scheduler::check_integrity() const {
         require(is_in_flight_ || blocks_.blocks_for(s.num_computed) == static_cast<int>(s.block_table.size()),
                 "kv_blocks do not fit what is computed");
         break;
-      case SeqState::finished:
-        require(is_in_flight_ || s.block_table.empty(), "holds kv_blocks after its end");
-        break;
+      case SeqState::finished: require(is_in_flight_ || s.block_table.empty(), "holds kv_blocks after its end"); break;
     }
   }
   COMET_CHECK(num_waiting == waiting_.size() && num_running == running_.size(), "{} of {} waiting, {} of {} running",

@@ -16,26 +16,27 @@ namespace comet {
 
 struct SchedulerOptions {
   int num_kv_blocks = 0;
-  int block_size = 0;            // token positions of a kv_block
-  int max_model_len = 0;         // prompt + output tokens of one sequence
-  int max_batch_tokens = 2048;   // token budget of a step; >= max_batch_seqs
-  int max_batch_seqs = 256;      // sequences that run at once
-  int max_chunk = 0;             // longest prefill chunk; 0: as long as the budget allows
+  int block_size = 0;           // token positions of a kv_block
+  int max_model_len = 0;        // prompt + output tokens of one sequence
+  int max_batch_tokens = 2048;  // token budget of a step; >= max_batch_seqs
+  int max_batch_seqs = 256;     // sequences that run at once
+  int max_chunk = 0;            // longest prefill chunk; 0: as long as the budget allows
   std::vector<int32_t> eos_token_ids = {};
-  // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0: never.
+  // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0:
+  // never.
   int preempt_every = 0;
 };
 
 struct Chunk {
   SeqId seq;
-  int first;     // computes tokens [first, first + count)
+  int first;  // computes tokens [first, first + count)
   int count;
   bool samples;  // ends at the sequence's last token: its logits choose the next one
 };
 
 struct Step {
-  std::vector<Chunk> chunks;      // decodes first; at most one per sequence
-  std::vector<SeqId> preempted;   // lost their kv_blocks; some may run again at once, from token 0
+  std::vector<Chunk> chunks;     // decodes first; at most one per sequence
+  std::vector<SeqId> preempted;  // lost their kv_blocks; some may run again at once, from token 0
 
   bool empty() const { return chunks.empty(); }
   int num_tokens() const;
@@ -63,8 +64,8 @@ class Scheduler {
   // Puts a running sequence back to waiting, to be recomputed (the next step names it among the preempted); not between
   // schedule and commit.
   void preempt(SeqId id);
-  // Removes a finished sequence and returns it; every sequence is taken once. One that was finished between schedule and
-  // commit keeps its kv_blocks until commit and can be taken only then.
+  // Removes a finished sequence and returns it; every sequence is taken once. One that was finished between schedule
+  // and commit keeps its kv_blocks until commit and can be taken only then.
   Sequence take(SeqId id);
 
   bool has_work() const { return !waiting_.empty() || !running_.empty(); }
@@ -100,7 +101,7 @@ class Scheduler {
   std::set<Key> waiting_, running_;
   SeqId next_id_ = 0;
   bool is_in_flight_ = false;
-  Step next_step_;                           // has what preempt() did since the last step
+  Step next_step_;                         // has what preempt() did since the last step
   std::vector<SeqId> finished_in_flight_;  // their kv_blocks are released at commit
   int64_t num_steps_ = 0, num_preemptions_ = 0;
 };

@@ -23,9 +23,9 @@ const char* to_string(FinishReason reason);
 struct SequenceSpec {
   std::vector<int32_t> prompt = {};  // not empty
   SamplingParams params = {};        // validated
-  uint64_t seed = 0;            // params.seed, or drawn once for the request
-  uint32_t choice_idx = 0;      // 0..params.n - 1
-  int priority = 0;             // lower runs first
+  uint64_t seed = 0;                 // params.seed, or drawn once for the request
+  uint32_t choice_idx = 0;           // 0..params.n - 1
+  int priority = 0;                  // lower runs first
 };
 
 struct Sequence {
@@ -33,13 +33,13 @@ struct Sequence {
   int priority = 0;
   SeqState state = SeqState::waiting;
   FinishReason finish_reason = FinishReason::none;
-  std::vector<int32_t> tokens;   // prompt, then output
+  std::vector<int32_t> tokens;  // prompt, then output
   int num_prompt = 0;
-  int max_len = 0;               // prompt + output tokens at which it ends with `length`
-  int num_computed = 0;          // K and V of tokens [0, num_computed) are in the cache
+  int max_len = 0;       // prompt + output tokens at which it ends with `length`
+  int num_computed = 0;  // K and V of tokens [0, num_computed) are in the cache
   BlockTable block_table;
   int num_preemptions = 0;
-  int num_admitted = 0;          // tokens it had when it last began to run
+  int num_admitted = 0;  // tokens it had when it last began to run
   SamplingParams params;
   uint64_t seed = 0;
   uint32_t choice_idx = 0;

@@ -14,8 +14,8 @@ namespace {
 
 // Independent lanes: the compiler may not reorder a float reduction by itself, and needs no order for these.
 constexpr size_t kLanes = 16;
-constexpr size_t kMaxBlock = 64;    // elements of a row that kth_largest_bound looks at as one
-constexpr double kLowest = -64.0;   // weights are 0 long before
+constexpr size_t kMaxBlock = 64;   // elements of a row that kth_largest_bound looks at as one
+constexpr double kLowest = -64.0;  // weights are 0 long before
 
 // Two lanes of whatever vector unit there is (GCC does not vectorize this by itself): the same IEEE operations in each.
 constexpr size_t kPair = 2;

@@ -70,18 +70,18 @@ TEST(BlockManager, BrokenContractsAreFound) {
   BlockManager blocks(3, 64);
   BlockTable a, b;
   blocks.grow(a, 128);
-  EXPECT_THROW(check(blocks, {}), Error);           // a table is missing
-  EXPECT_THROW(check(blocks, {&a, &a}), Error);     // held twice, counted once
+  EXPECT_THROW(check(blocks, {}), Error);        // a table is missing
+  EXPECT_THROW(check(blocks, {&a, &a}), Error);  // held twice, counted once
   b = {2};
-  EXPECT_THROW(check(blocks, {&a, &b}), Error);     // a free kv_block in a table
+  EXPECT_THROW(check(blocks, {&a, &b}), Error);  // a free kv_block in a table
   EXPECT_THROW(blocks.release(b), Error);
   b = {3};
-  EXPECT_THROW(check(blocks, {&a, &b}), Error);     // no such kv_block
+  EXPECT_THROW(check(blocks, {&a, &b}), Error);  // no such kv_block
   EXPECT_THROW(blocks.release(b), Error);
   check(blocks, {&a});
   BlockTable copy = a;
   blocks.release(a);
-  EXPECT_THROW(blocks.release(copy), Error);        // given back twice
+  EXPECT_THROW(blocks.release(copy), Error);  // given back twice
   EXPECT_THROW(BlockManager(0, 64), Error);
   EXPECT_THROW(BlockManager(1, 0), Error);
 }

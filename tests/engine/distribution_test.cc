@@ -68,13 +68,18 @@ TEST(Distribution, ChiSquare) {
   std::vector<float> logits(200);
   for (float& x : logits) x = bell(random);
   const SamplingParams all[] = {
-      {}, {.temperature = 0.5}, {.temperature = 2}, {.top_k = 20}, {.top_p = 0.8}, {.min_p = 0.1},
+      {},
+      {.temperature = 0.5},
+      {.temperature = 2},
+      {.top_k = 20},
+      {.top_p = 0.8},
+      {.min_p = 0.1},
       {.temperature = 0.8, .top_k = 50, .top_p = 0.9, .min_p = 0.02},
   };
   for (const SamplingParams& params : all)
     for (const Vary vary : {Vary::seed, Vary::choice, Vary::position}) {
       const double excess = draw_many(params, logits, vary, 10000);
-      EXPECT_LT(excess, 5) << "too uneven";      // 5 sigma and a heavy tail: still below 1e-4 by chance, seeds are fixed
+      EXPECT_LT(excess, 5) << "too uneven";  // 5 sigma and a heavy tail: still below 1e-4 by chance, seeds are fixed
       EXPECT_GT(excess, -4) << "too even";
     }
 }

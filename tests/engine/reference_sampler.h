@@ -39,8 +39,10 @@ inline std::vector<float> modified_logits(const SampleInput& in) {
   }
   if (static_cast<int>(in.output.size()) < p.min_tokens) {
     std::vector<float> held = x;
-    for (const int32_t token : in.eos_token_ids) held[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
-    for (const int32_t token : p.stop_token_ids) held[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
+    for (const int32_t token : in.eos_token_ids)
+      held[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
+    for (const int32_t token : p.stop_token_ids)
+      held[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
     if (std::any_of(held.begin(), held.end(), [](float y) { return std::isfinite(y); })) x = held;
   }
   return x;
@@ -93,8 +95,7 @@ inline int32_t sample(const SampleInput& in) {
   const auto kept = weighted_tokens(in);
   uint64_t total = 0;
   for (const auto& [id, weight] : kept) total += weight;
-  const uint64_t bits =
-      random_bits(in.seed, in.choice_idx, static_cast<uint32_t>(in.prompt.size() + in.output.size()));
+  const uint64_t bits = random_bits(in.seed, in.choice_idx, static_cast<uint32_t>(in.prompt.size() + in.output.size()));
   // (bits * total) >> 64 from 32-bit halves
   const uint64_t b1 = bits >> 32, b0 = bits & 0xffffffff, t1 = total >> 32, t0 = total & 0xffffffff;
   const uint64_t middle = (b0 * t0 >> 32) + (b1 * t0 & 0xffffffff) + (b0 * t1 & 0xffffffff);

@@ -63,7 +63,8 @@ TEST(Sampler, AgreesWithTheObviousReference) {
     const std::vector<float> logits = random_logits(vocab, pick({0.0, 0.2, 2.0, 12.0}, random), random);
     const SamplingParams params = random_params(vocab, random);
     validate(params, static_cast<int>(vocab));
-    const Tokens prompt = random_tokens(1 + random() % 20, vocab, random), output = random_tokens(random() % 10, vocab, random);
+    const Tokens prompt = random_tokens(1 + random() % 20, vocab, random),
+                 output = random_tokens(random() % 10, vocab, random);
     const Tokens eos = random_tokens(random() % 3, vocab, random);
     std::vector<uint32_t> allowed;
     if (random() % 3 == 0) {
@@ -73,8 +74,14 @@ TEST(Sampler, AgreesWithTheObviousReference) {
         allowed[id / 32] |= 1u << (id % 32);
       }
     }
-    const SampleInput in{.logits = logits, .params = &params, .prompt = prompt, .output = output, .eos_token_ids = eos,
-                         .allowed = allowed, .seed = random(), .choice_idx = static_cast<uint32_t>(random() % 4)};
+    const SampleInput in{.logits = logits,
+                         .params = &params,
+                         .prompt = prompt,
+                         .output = output,
+                         .eos_token_ids = eos,
+                         .allowed = allowed,
+                         .seed = random(),
+                         .choice_idx = static_cast<uint32_t>(random() % 4)};
     ASSERT_EQ(sampler.sample(in).token, reference::sample(in))
         << "round " << round << ", vocab " << vocab << ", temperature " << params.temperature << ", top_k "
         << params.top_k << ", top_p " << params.top_p << ", min_p " << params.min_p;
@@ -86,8 +93,10 @@ TEST(Sampler, AgreesWithTheReferenceOnALargeVocabulary) {
   Sampler sampler;
   for (int round = 0; round < 12; ++round) {
     const std::vector<float> logits = random_logits(128256, 2.5, random);
-    SamplingParams params{.temperature = pick({0.7, 1.0, 1.5}, random), .top_k = round % 3 == 0 ? 50 : 0,
-                          .top_p = round % 2 == 0 ? 0.9 : 1.0, .min_p = round % 4 == 1 ? 0.02 : 0.0};
+    SamplingParams params{.temperature = pick({0.7, 1.0, 1.5}, random),
+                          .top_k = round % 3 == 0 ? 50 : 0,
+                          .top_p = round % 2 == 0 ? 0.9 : 1.0,
+                          .min_p = round % 4 == 1 ? 0.02 : 0.0};
     const SampleInput in{.logits = logits, .params = &params, .seed = random()};
     ASSERT_EQ(sampler.sample(in).token, reference::sample(in)) << round;
   }
@@ -109,8 +118,14 @@ TEST(Sampler, SeedChoiceAndPositionDecideAndNothingElse) {
   const SamplingParams params;
   const Tokens tokens = random_tokens(30, 500, random);
   const auto sample = [&](uint64_t seed, uint32_t choice, size_t prompt, size_t output) {
-    return Sampler().sample({.logits = logits, .params = &params, .prompt = std::span(tokens).first(prompt),
-                             .output = std::span(tokens).subspan(prompt, output), .seed = seed, .choice_idx = choice}).token;
+    return Sampler()
+        .sample({.logits = logits,
+                 .params = &params,
+                 .prompt = std::span(tokens).first(prompt),
+                 .output = std::span(tokens).subspan(prompt, output),
+                 .seed = seed,
+                 .choice_idx = choice})
+        .token;
   };
   int differ_by_seed = 0, differ_by_choice = 0, differ_by_position = 0;
   for (uint64_t seed = 0; seed < 50; ++seed) {
@@ -172,8 +187,10 @@ TEST(Sampler, MinTokensHoldsBackEveryStop) {
   EXPECT_EQ(Sampler().sample({.logits = logits, .params = &params, .output = one, .eos_token_ids = eos}).token, 9);
   EXPECT_EQ(Sampler().sample({.logits = logits, .params = &params, .output = two, .eos_token_ids = eos}).token, 7);
   const std::vector<uint32_t> only_eos = {1u << 7, 0};  // a grammar at its end
-  EXPECT_EQ(Sampler().sample({.logits = logits, .params = &params, .output = one, .eos_token_ids = eos,
-                              .allowed = only_eos}).token, 7);
+  EXPECT_EQ(Sampler()
+                .sample({.logits = logits, .params = &params, .output = one, .eos_token_ids = eos, .allowed = only_eos})
+                .token,
+            7);
 }
 
 TEST(Sampler, LogprobsAreThoseOfTheUnmodifiedLogits) {
@@ -198,6 +215,11 @@ TEST(Sampler, LogprobsAreThoseOfTheUnmodifiedLogits) {
       EXPECT_NEAR(sampled.logprobs->top[i].logprob, expected(ids[i]), 1e-6);
     }
   }
+  std::vector<float> tied(500, 1.0f);
+  tied[300] = tied[77] = 2;
+  Tokens top;
+  for (const TokenLogprob& t : token_logprobs(tied, 0, 4).top) top.push_back(t.token);
+  EXPECT_EQ(top, (Tokens{77, 300, 0, 1}));
   const std::vector<float> certain = {90, 0, 0};
   EXPECT_EQ(token_logprobs(certain, 0, 0).logprob, 0.0f);
   EXPECT_EQ(token_logprobs(certain, 1, 0).logprob, -90.0f);

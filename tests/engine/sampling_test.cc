@@ -16,9 +16,18 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 
 TEST(SamplingParams, DefaultsAndEdgesAreAccepted) {
   EXPECT_NO_THROW(validate({}, kVocab));
-  EXPECT_NO_THROW(validate({.temperature = 0, .top_k = -1, .top_p = 1e-9, .min_p = 1, .presence_penalty = -2,
-                            .frequency_penalty = 2, .logit_bias = {{0, -100.f}, {99, 100.f}}, .n = kMaxChoices,
-                            .max_tokens = 1, .min_tokens = 1, .stop_token_ids = {0, 99}, .logprobs = kMaxLogprobs},
+  EXPECT_NO_THROW(validate({.temperature = 0,
+                            .top_k = -1,
+                            .top_p = 1e-9,
+                            .min_p = 1,
+                            .presence_penalty = -2,
+                            .frequency_penalty = 2,
+                            .logit_bias = {{0, -100.f}, {99, 100.f}},
+                            .n = kMaxChoices,
+                            .max_tokens = 1,
+                            .min_tokens = 1,
+                            .stop_token_ids = {0, 99},
+                            .logprobs = kMaxLogprobs},
                            kVocab));
 }
 
@@ -45,15 +54,27 @@ TEST(SamplingParams, RefusesWhatIsOutOfRange) {
       {"presence_penalty", "2.5", "from -2 to 2", [](auto& p) { p.presence_penalty = 2.5; }},
       {"frequency_penalty", "-2.5", "from -2 to 2", [](auto& p) { p.frequency_penalty = -2.5; }},
       {"frequency_penalty", "nan", "from -2 to 2", [](auto& p) { p.frequency_penalty = kNan; }},
-      {"logit_bias", "100", "from 0 to 99", [](auto& p) { p.logit_bias = {{100, 1.f}}; }},
-      {"logit_bias", "-1", "from 0 to 99", [](auto& p) { p.logit_bias = {{-1, 1.f}}; }},
-      {"logit_bias", "101", "from -100 to 100", [](auto& p) { p.logit_bias = {{5, 101.f}}; }},
+      {"logit_bias", "100", "from 0 to 99",
+       [](auto& p) {
+         p.logit_bias = {{100, 1.f}};
+       }},
+      {"logit_bias", "-1", "from 0 to 99",
+       [](auto& p) {
+         p.logit_bias = {{-1, 1.f}};
+       }},
+      {"logit_bias", "101", "from -100 to 100",
+       [](auto& p) {
+         p.logit_bias = {{5, 101.f}};
+       }},
       {"n", "0", "from 1 to 128", [](auto& p) { p.n = 0; }},
       {"n", "129", "from 1 to 128", [](auto& p) { p.n = 129; }},
       {"max_tokens", "0", "at least 1", [](auto& p) { p.max_tokens = 0; }},
       {"min_tokens", "-1", "at least 0", [](auto& p) { p.min_tokens = -1; }},
       {"min_tokens", "9", "at most max_tokens, which is 8", [](auto& p) { p.min_tokens = 9, p.max_tokens = 8; }},
-      {"stop_token_ids", "100", "from 0 to 99", [](auto& p) { p.stop_token_ids = {3, 100}; }},
+      {"stop_token_ids", "100", "from 0 to 99",
+       [](auto& p) {
+         p.stop_token_ids = {3, 100};
+       }},
       {"logprobs", "21", "from 0 to 20", [](auto& p) { p.logprobs = 21; }},
       {"logprobs", "-1", "from 0 to 20", [](auto& p) { p.logprobs = -1; }},
   };

@@ -112,9 +112,9 @@ class Simulation {
   struct Record {
     SequenceSpec spec;
     int max_len = 0;
-    int computed = 0;         // by our own count
+    int computed = 0;  // by our own count
     int first_step = -1;
-    int64_t deadline = 0;     // step by which it must have ended
+    int64_t deadline = 0;  // step by which it must have ended
   };
 
   bool chance(double p) { return static_cast<double>(random_() % 10000) < p * 10000; }
@@ -259,7 +259,8 @@ TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
     options.max_batch_tokens = options.max_batch_seqs + pick({0, 1, 7, 40, 300});
     options.max_model_len = pick({20, 70, 120});
     // From just enough for one sequence to plenty.
-    options.num_kv_blocks = (options.max_model_len + options.block_size - 1) / options.block_size * pick({1, 1, 2, 8}) + pick({0, 1});
+    options.num_kv_blocks =
+        (options.max_model_len + options.block_size - 1) / options.block_size * pick({1, 1, 2, 8}) + pick({0, 1});
     options.max_chunk = pick({0, 0, 1, 7, 64});
     options.preempt_every = pick({0, 0, 0, 2, 5});
     options.eos_token_ids = {kEos};

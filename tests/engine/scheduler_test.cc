@@ -28,12 +28,17 @@ constexpr int32_t kEos = 2;
 constexpr int32_t kWord = 5;
 
 SchedulerOptions small() {
-  return {.num_kv_blocks = 16, .block_size = 4, .max_model_len = 64, .max_batch_tokens = 32, .max_batch_seqs = 4,
+  return {.num_kv_blocks = 16,
+          .block_size = 4,
+          .max_model_len = 64,
+          .max_batch_tokens = 32,
+          .max_batch_seqs = 4,
           .eos_token_ids = {kEos}};
 }
 
 SequenceSpec spec(int num_prompt, std::optional<int> max_tokens = {}, int priority = 0) {
-  return {.prompt = std::vector<int32_t>(static_cast<size_t>(num_prompt), 1), .params = {.max_tokens = max_tokens},
+  return {.prompt = std::vector<int32_t>(static_cast<size_t>(num_prompt), 1),
+          .params = {.max_tokens = max_tokens},
           .priority = priority};
 }
 
@@ -108,8 +113,10 @@ TEST(Scheduler, DecodesComeFirstAndALongPromptTakesOnlyWhatTheyLeave) {
   EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 0, 2, true}, Chunk{b, 0, 3, true}));
   const SeqId c = s.add(spec(10)), d = s.add(spec(2));
   EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 2, 1, true}, Chunk{b, 3, 1, true}, Chunk{c, 0, 6, false}));
-  EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 3, 1, true}, Chunk{b, 4, 1, true}, Chunk{c, 6, 4, true}, Chunk{d, 0, 2, true}));
-  EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 4, 1, true}, Chunk{b, 5, 1, true}, Chunk{c, 10, 1, true}, Chunk{d, 2, 1, true}));
+  EXPECT_THAT(run_step(s),
+              ElementsAre(Chunk{a, 3, 1, true}, Chunk{b, 4, 1, true}, Chunk{c, 6, 4, true}, Chunk{d, 0, 2, true}));
+  EXPECT_THAT(run_step(s),
+              ElementsAre(Chunk{a, 4, 1, true}, Chunk{b, 5, 1, true}, Chunk{c, 10, 1, true}, Chunk{d, 2, 1, true}));
 }
 
 TEST(Scheduler, DecodesKeepTheirTokenEvenBehindAPrefill) {
@@ -164,7 +171,8 @@ TEST(Scheduler, RefusesWhatCanNeverRun) {
   Scheduler s(small());
   EXPECT_THAT(message_of([&] { s.add(spec(0)); }), HasSubstr("no tokens"));
   EXPECT_THAT(message_of([&] { s.add(spec(64)); }), HasSubstr("64 tokens"));
-  EXPECT_THAT(message_of([&] { s.add(spec(60, 5)); }), testing::AllOf(HasSubstr("60"), HasSubstr("max_tokens is 5"), HasSubstr("room for 64")));
+  EXPECT_THAT(message_of([&] { s.add(spec(60, 5)); }),
+              testing::AllOf(HasSubstr("60"), HasSubstr("max_tokens is 5"), HasSubstr("room for 64")));
   EXPECT_EQ(message_of([&] { s.add(spec(60, 4)); }), "accepted");
   EXPECT_EQ(message_of([&] { s.add(spec(63)); }), "accepted");
   EXPECT_THAT(message_of([&] { s.add(spec(1, 2147483647)); }), HasSubstr("2147483647"));
@@ -192,12 +200,12 @@ TEST(Scheduler, TheYoungestGivesWayWhenBlocksRunOut) {
   options.max_model_len = 16;
   Scheduler s(options);
   const SeqId a = s.add(spec(3)), b = s.add(spec(3));
-  run_step(s);                                     // one kv_block each
+  run_step(s);  // one kv_block each
   run_step(s);
-  run_step(s);                                     // position 4 and 5: two each
+  run_step(s);  // position 4 and 5: two each
   EXPECT_EQ(s.blocks().num_free(), 0);
   while (s.sequence(a).num_computed < 8) run_step(s);
-  const Step step = s.schedule();                  // a needs a third one
+  const Step step = s.schedule();  // a needs a third one
   EXPECT_THAT(step.preempted, ElementsAre(b));
   EXPECT_THAT(step.chunks, ElementsAre(Chunk{a, 8, 1, true}));
   EXPECT_EQ(s.sequence(b).state, SeqState::waiting);
@@ -228,6 +236,20 @@ TEST(Scheduler, TheLastOneStaysWhereItIsUntilItsBlocksAreNeeded) {
   EXPECT_EQ(s.sequence(a).state, SeqState::finished);
   EXPECT_THAT(run_step(s), ElementsAre(Chunk{b, 4, 1, true})) << "nothing was computed twice";
   EXPECT_EQ(s.num_preemptions(), 0);
+}
+
+TEST(Scheduler, ANewcomerLeavesEveryOtherABlockToGrow) {
+  SchedulerOptions options = small();
+  options.num_kv_blocks = 4;
+  options.max_model_len = 16;
+  Scheduler s(options);
+  const SeqId a = s.add(spec(4));
+  run_step(s);
+  const SeqId b = s.add(spec(8));  // would fit: 1 kv_block held, 1 for a's next token, 2 for b
+  EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 4, 1, true}));
+  s.finish(b, FinishReason::cancelled);
+  const SeqId c = s.add(spec(4));
+  EXPECT_THAT(run_step(s), ElementsAre(Chunk{a, 5, 1, true}, Chunk{c, 0, 4, true}));
 }
 
 TEST(Scheduler, NobodyOvertakesTheFirstInTheQueue) {

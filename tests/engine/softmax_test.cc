@@ -55,8 +55,8 @@ TEST(SoftmaxWeights, Edges) {
   std::vector<uint64_t> weights(x.size());
   EXPECT_EQ(softmax_weights(x, 5, 1, weights), 3 * kWeightOne);
   EXPECT_EQ(weights, (std::vector<uint64_t>{kWeightOne, kWeightOne, 0, 0, 0, kWeightOne}));
-  EXPECT_EQ(softmax_weights(x, 5, 1e5, weights), 3 * kWeightOne);       // the coldest temperature
-  EXPECT_EQ(softmax_weights(x, 5, 1e-300, weights), 5 * kWeightOne);    // hot: all equal but what is masked
+  EXPECT_EQ(softmax_weights(x, 5, 1e5, weights), 3 * kWeightOne);     // the coldest temperature
+  EXPECT_EQ(softmax_weights(x, 5, 1e-300, weights), 5 * kWeightOne);  // hot: all equal but what is masked
 }
 
 TEST(SoftmaxWeights, AreTheSameBitsEverywhere) {
