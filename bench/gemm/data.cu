@@ -77,6 +77,8 @@ __global__ void activations_kernel(BenchActs out, int m, int k, int n8, int bits
 __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t seed) {
   for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count; i += static_cast<size_t>(gridDim.x) * blockDim.x) {
     const float x = gaussian(i, seed);
+    if (type == DenseType::f32) static_cast<float*>(out)[i] = x;
+    if (type == DenseType::bf16) static_cast<bf16*>(out)[i] = to_bf16(x);
     if (type == DenseType::f16) static_cast<__half*>(out)[i] = __float2half_rn(x);
     if (type == DenseType::e4m3) static_cast<__nv_fp8_e4m3*>(out)[i] = __nv_fp8_e4m3(x);
     if (type == DenseType::s8) static_cast<int8_t*>(out)[i] = static_cast<int8_t>(clampf(rne(x * (127.0f / kRowMax)), -127.0f, 127.0f));

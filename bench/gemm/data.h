@@ -23,8 +23,8 @@ struct BenchActs {
 };
 void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, int bits2);
 
-// N(0, 1) in 16-bit floats (bf16 or fp16 bits), e4m3 bytes or int8 for the baselines.
-enum class DenseType { f16, e4m3, s8 };
+// N(0, 1) in any of these types.
+enum class DenseType { f32, bf16, f16, e4m3, s8 };
 void make_dense(void* out, size_t count, DenseType type, uint32_t seed);
 
 // Number of outputs of `samples` random ones (all, where samples is 0) that differ from the formula.

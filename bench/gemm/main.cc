@@ -17,6 +17,7 @@
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/quantize_act_sm90.h"
 
 namespace comet::cuda {
 namespace {
@@ -33,9 +34,9 @@ struct Options {
   std::vector<std::string> shapes;
   std::vector<int> ms = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
   int share4 = 0;  // percent of the groups that are 4-bit
-  bool sweep = false, check = true, baselines = true;
+  bool quantize = false, sweep = false, check = true, baselines = true;
   std::string cublas_folder, json;
-  int rounds = 7;
+  int rounds = 7, repeat_checks = 1;
   double replay_us = 2500.0;
 };
 
@@ -134,13 +135,10 @@ struct Acts {
 
 std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
   if (p.m <= kMaxGemvTokens) return {gemv_plan(p, sms), gemv_plan(p, 2 * sms)};
-  std::vector<GemmPlan> plans;
-  for (const TileChoice& tile : w4ax_tiles_sm90()) {
-    if (tile.tile_m >= 2 * padded_tokens(p.m) && tile.tile_m > 32) continue;
-    if (p.m > 8 * tile.tile_m) continue;
-    for (const bool split : {false, true})
-      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm) plans.push_back(tile_plan(p, tile, sms * per_sm, split));
-  }
+  std::vector<GemmPlan> plans = candidate_plans(p, w4ax_tiles_sm90(), sms);
+  std::erase_if(plans, [&](const GemmPlan& plan) {
+    return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
+  });
   return plans;
 }
 
@@ -154,6 +152,41 @@ class Bench {
     int driver = 0;
     COMET_CUDA_CHECK(cudaDriverGetVersion(&driver));
     result_ = {{"gpu", device_.name}, {"sms", device_.multiProcessorCount}, {"cuda_driver", driver}, {"share4", options.share4}};
+  }
+
+  // Rows come from more memory than the L2 holds where they are that many; bytes: the fp32 row in, codes out.
+  void run_quantize() {
+    for (const int k : {4096, 8192, 28672})
+      for (const int m : options_.ms) {
+        const bool is_down = k == 28672;
+        const ActFormat format{k, k, is_down ? 0 : 4, 4, true, 1.0f, 1.0f};
+        const QuantizeActProblem problem{m, format, is_down ? ActSource::silu_mul : ActSource::rms_norm};
+        const size_t row_bytes = static_cast<size_t>(k) * 4;  // fp32, or two bf16
+        const DeviceArray<uint16_t> x(static_cast<size_t>(m) * k * 2);
+        if (is_down)
+          make_dense(x.data(), x.size(), DenseType::bf16, 3);
+        else
+          make_dense(x.data(), x.size() / 2, DenseType::f32, 3);
+        std::vector<int32_t> order(k);
+        for (int i = 0; i < k; ++i) order[i] = static_cast<int32_t>((static_cast<int64_t>(i) * 2531 + 17) % k);  // 2531 is odd
+        const DeviceArray<int32_t> perm(order);
+        const DeviceArray<float> gain(std::vector<float>(k, 0.9f));
+        const Acts acts(m, k, 0, 8);
+        QuantizeActArgs args;
+        args.x = x.data();
+        args.gain = gain.data();
+        args.eps = 1e-5f;
+        args.perm = is_down ? nullptr : perm.data();
+        args.out = {ActLayout::tiles_sm90, acts.tiles.data(), nullptr, nullptr, acts.factors.data(), acts.scales.data(), acts.sums.data()};
+        std::vector<Candidate> candidates(1);
+        candidates[0].launch = [&](int) { quantize_act_ax_sm90(problem, args, stream_); };
+        COMET_CUDA_CHECK(cudaDeviceSynchronize());
+        timer_->run(candidates, options_);
+        const double us = candidates[0].us, bytes = static_cast<double>(m) * (row_bytes + k);
+        std::printf("quantize_act %s k %5d M %4d %8.2f us %5.2f TB/s\n", is_down ? "silu_mul" : "rms_norm", k, m, us, bytes / us / 1e6);
+        result_["quantize_act"].push_back({{"k", k}, {"m", m}, {"us", us}, {"tb_per_s", bytes / us / 1e6}});
+      }
+    if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
   }
 
   void run() {
@@ -219,13 +252,18 @@ class Bench {
   }
 
   void check(const GemmProblem& p, const W4Layer& layer, const Acts& acts, const Candidate& c, uint8_t* d) {
-    COMET_CUDA_CHECK(cudaMemsetAsync(d, 0xff, static_cast<size_t>(p.m) * p.n * 2, stream_));
+    for (int i = 0; i < options_.repeat_checks; ++i) check_once(p, layer, acts, c, d);
+  }
+
+  void check_once(const GemmProblem& p, const W4Layer& layer, const Acts& acts, const Candidate& c, uint8_t* d) {
+    COMET_CUDA_CHECK(cudaMemset(d, 0xff, static_cast<size_t>(p.m) * p.n * 2));
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
     c.launch(0);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     const CheckArgs check_args{layer.codes.data(), layer.group_scales.data(), layer.group_zeros.data(), layer.channel_scales.data(),
                                acts.rows.data(), acts.scales.data(), acts.factors.data(), reinterpret_cast<uint16_t*>(d),
                                p.m, p.n, p.k, p.num_int8_groups};
-    const int wrong = count_wrong(check_args, static_cast<int64_t>(p.m) * p.n > 100000 ? 100000 : 0);
+    const int wrong = count_wrong(check_args, static_cast<int64_t>(p.m) * p.n > 1000000 ? 200000 : 0);
     if (wrong != 0) {
       std::printf("WRONG: %d outputs, m %d n %d k %d, %s\n", wrong, p.m, p.n, p.k, to_string(c.plan).c_str());
       wrong_ += wrong;
@@ -279,7 +317,7 @@ class Bench {
       std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->us < b->us; });
       for (auto* c : order) {
         std::printf("    %8.2f us (%8.2f) %s\n", c->us, predicted_us(p, c->plan, device_.multiProcessorCount, layer.bytes), to_string(c->plan).c_str());
-        row["sweep"].push_back({{"us", c->us}, {"tile_m", c->plan.tile_m}, {"ctas", c->plan.ctas}, {"full", c->plan.schedule.full_tiles}, {"range", c->plan.schedule.range_groups}});
+        row["sweep"].push_back({{"us", c->us}, {"tile_m", c->plan.tile_m}, {"ctas", c->plan.ctas}, {"full", c->plan.schedule.full_tiles}, {"range", c->plan.schedule.range_groups}, {"cluster", c->plan.schedule.cluster}});
       }
     }
     std::fflush(stdout);
@@ -327,16 +365,19 @@ int main(int argc, char** argv) {
   app.add_option("--shapes", options.shapes, "names such as 8B.qkv")->delimiter(',');
   app.add_option("--m", options.ms, "numbers of tokens")->delimiter(',');
   app.add_option("--share4", options.share4, "percent of 4-bit groups: 0, 75, 100");
+  app.add_flag("--quantize", options.quantize, "time quantize_act alone: RMSNorm, permutation, rotation, bits2 4 and 8");
   app.add_flag("--sweep", options.sweep, "time every plan");
   app.add_flag("!--no-check", options.check, "skip the comparison with the formula");
   app.add_flag("!--no-baselines", options.baselines, "ours only");
   app.add_option("--cublas", options.cublas_folder, "folder of libcublas.so.13");
   app.add_option("--rounds", options.rounds, "replays of each graph");
+  app.add_option("--repeat-checks", options.repeat_checks, "comparisons with the formula for each plan");
   app.add_option("--replay-us", options.replay_us, "length of a replay");
   app.add_option("--json", options.json, "write the figures here");
   CLI11_PARSE(app, argc, argv);
   try {
-    comet::cuda::Bench(options).run();
+    comet::cuda::Bench bench(options);
+    options.quantize ? bench.run_quantize() : bench.run();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "comet-bench-gemm: %s\n", e.what());
     return 1;

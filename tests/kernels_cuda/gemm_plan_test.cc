@@ -26,7 +26,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
     for (Work w; next_work(queue, w); ++count) {
       ASSERT_LT(w.begin, w.end);
       for (int g = w.begin; g < w.end; ++g) ++seen[static_cast<size_t>(w.tile) * s.groups + g];
-      if (w.end - w.begin == s.groups) continue;
+      if (s.cluster > 1 || w.end - w.begin == s.groups) continue;
       const int split = w.tile - s.full_tiles;
       contributors[split].insert(cta);
       EXPECT_TRUE(slots.insert(partial_slot(s, cta, split)).second) << "two parts in one slot";
@@ -46,6 +46,8 @@ TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
     for (const auto& [n, k] : {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
       for (const int sms : {1, 7, 78, 132}) {
         const GemmProblem p{m, n, k, 0, GemmOutput::bf16};
+        for (const int cluster : {2, 3, 8})
+          if (sms == 132 && cluster <= k / kGroup) expect_exact_cover(p, cluster_plan(p, {64, 2}, cluster));
         for (const TileChoice& tile : w4ax_tiles_sm90())
           for (const bool split : {false, true})
             for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)

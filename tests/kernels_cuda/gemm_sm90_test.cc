@@ -198,11 +198,14 @@ class DeviceSample {
 };
 
 std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
-  if (p.m <= kMaxGemvTokens) return {gemv_plan(p, num_sms()), gemv_plan(p, 3)};
+  if (p.m <= kMaxGemvTokens) return {gemv_plan(p, num_sms()), gemv_plan(p, 2 * num_sms()), gemv_plan(p, 3)};
   std::vector<GemmPlan> plans;
   for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
     for (const bool split : {false, true})
       for (const int ctas : {num_sms() * tile.ctas_per_sm, 5}) plans.push_back(tile_plan(p, tile, ctas, split));
+  for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
+    for (const int cluster : {2, 3, 4, 8})
+      if (cluster <= p.k / kGroup) plans.push_back(cluster_plan(p, tile, cluster));
   return plans;
 }
 
@@ -262,7 +265,7 @@ TEST(GemmW8a8Sm90, EqualsReference) { run_cases(true); }
 TEST(GemmW4axSm90, ThousandRepeatsAreIdentical) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
   if (std::getenv("COMET_TEST_BRIEF") != nullptr) GTEST_SKIP() << "brief run";
-  for (const Case& c : {Case{8, 4096, 4096, 5, 4, false, false, GemmOutput::bf16}, Case{16, 2048, 4096, 5, 4, false, false, GemmOutput::bf16},
+  for (const Case& c : {Case{16, 8192, 4096, 5, 4, false, false, GemmOutput::bf16}, Case{8, 4096, 4096, 5, 4, false, false, GemmOutput::bf16}, Case{16, 2048, 4096, 5, 4, false, false, GemmOutput::bf16},
                         Case{40, 2048, 4096, 3, 4, false, false, GemmOutput::bf16}, Case{250, 640, 4096, 3, 4, false, false, GemmOutput::bf16}}) {
     const Sample s = make_sample(c, false);
     DeviceSample device(s);

@@ -18,7 +18,9 @@ constexpr int kMaxPassStripsHost = 4;
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 Schedule tiles_of(const GemmProblem& p, int tile_m) {
-  return {ceil_div(p.m, tile_m), ceil_div(p.n, kRows), p.k / kGroup, 0, 0};
+  Schedule s;
+  s.tiles_m = ceil_div(p.m, tile_m), s.tiles_n = ceil_div(p.n, kRows), s.groups = p.k / kGroup;
+  return s;
 }
 
 }  // namespace
@@ -59,6 +61,16 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
   return plan;
 }
 
+GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
+  COMET_CHECK(cluster >= 2 && cluster <= 8 && cluster <= p.k / kGroup, "cluster of {} for {} groups", cluster, p.k / kGroup);
+  GemmPlan plan;
+  plan.tile_m = tile.tile_m;
+  plan.schedule = tiles_of(p, tile.tile_m);
+  plan.schedule.cluster = cluster;
+  plan.ctas = plan.schedule.tiles_m * plan.schedule.tiles_n * cluster;
+  return plan;
+}
+
 GemmPlan gemv_plan(const GemmProblem& p, int num_ctas) {
   GemmPlan plan;
   const int strips = num_strips(p.n);
@@ -69,36 +81,84 @@ GemmPlan gemv_plan(const GemmProblem& p, int num_ctas) {
   return plan;
 }
 
-double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes) {
-  constexpr double kClocksPerUs = 1550.0, kBytesPerUs = 4.1e6;
+namespace {
+
+// Microseconds of one stage (128 rows x 128 k of a tile) when one CTA, or two, run on an SM; of a launch; of an epilogue
+// token; of a split tile's and of a cluster's sum. Fitted to docs/results/gemm_plans_h200.json by tools/fit_gemm_plan.py.
+struct StageCost {
+  int tile_m;
+  double alone, paired;
+};
+constexpr StageCost kStageCosts[] = {{32, 0.408, 0.524}, {64, 0.464, 0.574},  {96, 0.403, 0.0},
+                                     {128, 0.443, 0.0},  {192, 0.507, 0.0}, {256, 0.643, 0.0}};
+constexpr double kLaunchUs = 1.27, kEpilogueTokenUs = 0.0099;
+constexpr double kSplitUs = 2.76, kSplitTokenUs = 0.0034, kContributorUs = 0.813, kSplitStage = 1.08;
+constexpr double kClusterUs = 0.678, kClusterCtaUs = 0.567, kClusterTokenUs = 0.0258;
+constexpr double kTokenByteWeight = 0.364;  // a token byte, from L2, against a weight byte
+constexpr double kBytesPerUs = 4.1e6;
+// Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
+constexpr double kClusterShare = 0.82;
+
+double stage_us(const GemmPlan& plan, int num_sms) {
+  for (const StageCost& c : kStageCosts)
+    if (c.tile_m == plan.tile_m) return c.paired > 0.0 && plan.ctas > num_sms ? c.paired : c.alone;
+  throw Error(fmt::format("no cost of a tile of {} tokens", plan.tile_m));
+}
+
+// The longest any CTA computes.
+double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   const Schedule& s = plan.schedule;
+  const double stage = stage_us(plan, num_sms), epilogue = kEpilogueTokenUs * plan.tile_m;
+  if (s.cluster > 1)
+    return ceil_div(s.groups, s.cluster) * stage + kClusterUs + kClusterCtaUs * s.cluster +
+           kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster + epilogue / std::min(s.cluster, std::max(1, plan.tile_m / 32));
+  double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
+  if (s.range_groups > 0) {
+    const int contributors = ceil_div(s.groups, s.range_groups) + (s.groups % s.range_groups != 0 ? 1 : 0);
+    us += s.range_groups * stage * kSplitStage + (s.full_tiles > 0 ? 0.5 : 0.0) + kSplitUs + kSplitTokenUs * plan.tile_m +
+          kContributorUs * std::max(0, contributors - 2) * plan.tile_m / 64.0 +
+          epilogue * (s.range_groups <= s.groups ? 1 : 2);
+  }
+  return us;
+}
+
+}  // namespace
+
+double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes) {
   if (plan.tile_m == 0) return 2.0 + weight_bytes / kBytesPerUs;
-  const int per_sm = ceil_div(plan.ctas, num_sms);
-  // A group of a tile: 4 tensor clocks a token and what the hand-over of a stage costs.
-  const double group_clocks = 4.0 * plan.tile_m + 110.0;
-  const double tile_clocks = 600.0 + 6.0 * plan.tile_m;  // epilogue
-  const int whole = ceil_div(s.full_tiles, plan.ctas);
-  double clocks = whole * (s.groups * group_clocks + tile_clocks);
-  if (s.range_groups > 0) clocks += s.range_groups * group_clocks * 1.1 + 2.0 * tile_clocks + 1500.0 + 12.0 * plan.tile_m;
-  const double compute_us = clocks * per_sm / kClocksPerUs;
-  const double token_bytes = static_cast<double>(s.tiles_n) * p.m * p.k;  // from L2, once a row tile
-  const double memory_us = weight_bytes / kBytesPerUs + token_bytes / 20e6;
-  return 2.5 + std::max(compute_us, memory_us) + 0.15 * std::min(compute_us, memory_us);
+  const double token_bytes = static_cast<double>(plan.schedule.tiles_n) * p.m * p.k;  // read once for each row tile
+  const double memory_us = (weight_bytes + kTokenByteWeight * token_bytes) / kBytesPerUs;
+  return kLaunchUs + std::max(busiest_cta_us(plan, num_sms), memory_us);
+}
+
+std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms) {
+  std::vector<GemmPlan> plans;
+  for (const TileChoice& tile : tiles) {
+    for (const bool split : {false, true})
+      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm) plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
+    const Schedule& s = plans.back().schedule;
+    for (int cluster = 2; cluster <= std::min(8, s.groups); ++cluster) {
+      const double room = num_sms * tile.ctas_per_sm * (cluster > 2 ? kClusterShare : 1.0);
+      if (static_cast<double>(s.tiles_m) * s.tiles_n * cluster <= room) plans.push_back(cluster_plan(p, tile, cluster));
+    }
+  }
+  return plans;
 }
 
 namespace {
 
+// Above this many bytes two gemv CTAs on an SM stream faster; below, the place is the next kernel's, which prefetches there.
+constexpr double kPairedGemvBytes = 24e6;
+
 GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
-  if (p.m <= kMaxGemvTokens) return gemv_plan(p, num_sms);
+  if (p.m <= kMaxGemvTokens) return gemv_plan(p, weight_bytes > kPairedGemvBytes ? 2 * num_sms : num_sms);
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
-  for (const TileChoice& tile : tiles)
-    for (const bool split : {false, true}) {
-      const GemmPlan plan = tile_plan(p, tile, num_sms, split);
-      const double us = predicted_us(p, plan, num_sms, weight_bytes);
-      if (us < best_us) best = plan, best_us = us;
-    }
+  for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {
+    const double us = predicted_us(p, plan, num_sms, weight_bytes);
+    if (us < best_us) best = plan, best_us = us;
+  }
   return best;
 }
 
@@ -116,6 +176,8 @@ std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
   if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs, {} strips a pass", plan.ctas, plan.strips_per_pass);
   const int tiles = s.tiles_m * s.tiles_n;
+  if (s.cluster > 1)
+    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n, s.cluster, s.groups);
   return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split in runs of {} of {} groups", plan.tile_m, s.tiles_m,
                      s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.range_groups, s.groups);
 }

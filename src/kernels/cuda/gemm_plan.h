@@ -29,7 +29,12 @@ const std::vector<TileChoice>& w8a8_tiles_sm90();
 
 // Tiles dealt whole, except that with split the last, incomplete wave is cut along k (all of it where there is one only).
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split);
+// One tile for each cluster of CTAs, 2 to 8, which share k; cluster <= k / 128.
+GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
 GemmPlan gemv_plan(const GemmProblem& p, int num_ctas);
+
+// Every plan worth trying for m > kMaxGemvTokens; benchmarks time all of them.
+std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms);
 
 // Microseconds that the plan is expected to take; compared between plans of a problem.
 double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes);

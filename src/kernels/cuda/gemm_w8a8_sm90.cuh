@@ -19,7 +19,7 @@ void launch_gemm_w8a8(const GemmKernelArgs& args, const LaunchShape& shape) {
   auto* kernel = gemm_w8a8_sm90<kTileM, kStages, kCtasPerSm>;
   static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
   static_cast<void>(allowed);
-  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM), kShared, shape.stream}, args);
+  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM), kShared, shape.stream, args.schedule.cluster}, args);
 }
 
 }  // namespace comet::cuda

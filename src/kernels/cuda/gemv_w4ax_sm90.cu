@@ -2,20 +2,23 @@
 #include "kernels/cuda/tile/gemv_sm90.cuh"
 
 namespace comet::cuda {
+namespace {
 
 template <int kBlocks>
-__global__ void __launch_bounds__(kGemvThreads, 2) gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
+__global__ void __launch_bounds__(kGemvThreads, gemv_ctas_per_sm(kBlocks)) gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
   gemv_sm90<WeightsW4, kBlocks>(args);
 }
 
 template <int kBlocks>
 void launch_blocks(const GemmKernelArgs& args, const LaunchShape& shape) {
   constexpr int kShared = GemvShared<WeightsW4, kBlocks>::kBytes;
-  static_assert((kShared + 1024) * 2 <= 228 * 1024, "half an SM");
+  static_assert((kShared + 1024) * gemv_ctas_per_sm(kBlocks) <= 228 * 1024, "CTAs do not fit an SM");
   static const bool allowed = (allow_shared_bytes(gemv_w4ax_sm90<kBlocks>, kShared), true);
   static_cast<void>(allowed);
   launch_dependent(gemv_w4ax_sm90<kBlocks>, {shape.ctas, kGemvThreads, kShared, shape.stream}, args);
 }
+
+}  // namespace
 
 void launch_gemv_w4ax(const GemmKernelArgs& args, const LaunchShape& shape) {
   if (args.m <= kBlockTokens)

@@ -2,6 +2,7 @@
 #include "kernels/cuda/tile/gemv_sm90.cuh"
 
 namespace comet::cuda {
+namespace {
 
 template <int kBlocks>
 __global__ void __launch_bounds__(kGemvThreads, 2) gemv_w8a8_sm90(const __grid_constant__ GemmKernelArgs args) {
@@ -16,6 +17,8 @@ void launch_blocks(const GemmKernelArgs& args, const LaunchShape& shape) {
   static_cast<void>(allowed);
   launch_dependent(gemv_w8a8_sm90<kBlocks>, {shape.ctas, kGemvThreads, kShared, shape.stream}, args);
 }
+
+}  // namespace
 
 void launch_gemv_w8a8(const GemmKernelArgs& args, const LaunchShape& shape) {
   if (args.m <= kBlockTokens)

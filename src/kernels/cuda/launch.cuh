@@ -9,20 +9,23 @@ namespace comet::cuda {
 struct LaunchConfig {
   int ctas = 0, threads = 0, shared_bytes = 0;
   cudaStream_t stream = nullptr;
+  int cluster = 1;
 };
 
 template <class Args>
 void launch_dependent(void (*kernel)(Args), const LaunchConfig& config, const Args& args) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {static_cast<unsigned>(config.cluster), 1, 1};
   cudaLaunchConfig_t launch{};
   launch.gridDim = dim3(config.ctas);
   launch.blockDim = dim3(config.threads);
   launch.dynamicSmemBytes = config.shared_bytes;
   launch.stream = config.stream;
-  launch.attrs = &attribute;
-  launch.numAttrs = 1;
+  launch.attrs = attributes;
+  launch.numAttrs = config.cluster > 1 ? 2 : 1;
   COMET_CUDA_CHECK(cudaLaunchKernelEx(&launch, kernel, args));
 }
 

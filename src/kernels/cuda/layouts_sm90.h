@@ -6,7 +6,9 @@
 
 namespace comet::cuda {
 
-// ---- Weights: strips of 16 rows, for each strip its groups of k in order, for each (strip, group) one unit.
+// ---- Weights: units of 16 rows (a strip) x 1 group; 8 strips of a group lie together, then comes the next group:
+//
+//   [n / 128][k / 128][8 strips][unit]
 //
 //   4-bit unit, 1040 bytes:   codes [half 0..1][lane 0..31][16 bytes] | parameter bytes [pair 0..7]{row g, row g + 8}
 //   8-bit unit, 2048 bytes:   codes [quarter 0..3][lane 0..31][16 bytes]
@@ -18,17 +20,25 @@ namespace comet::cuda {
 //        bits 3..0 row g,  bits 7..4 row g + 8:   two masks and a shift give the registers a0/a2 and a1/a3
 //   word w = 0..15 (8-bit): row g + 8 (w % 2), byte b holds k = 32 (w / 4) + 16 ((w / 2) % 2) + 4 t + b
 //
-// A strip is one contiguous run, so rows may be dealt to SMs in sixteens and any run of groups is one bulk copy.
-// Rows from n to the end of the last strip are zero.
+// A stage of the GEMM (128 rows x 1 group) is one bulk copy, and the gemv can deal rows to SMs in sixteens. Rows from n to
+// the next multiple of 128 are zero.
 constexpr int kStripRows = 16;
 constexpr int kUnitBytesW4 = 1040;
 constexpr int kUnitBytesW8 = 2048;
 constexpr int kUnitParamsW4 = 1024;  // where the parameter bytes start
 
+constexpr int kBlockStrips = 8;
+
 constexpr int num_strips(int n) { return (n + kStripRows - 1) / kStripRows; }
+constexpr int num_packed_strips(int n) { return round_up(num_strips(n), kBlockStrips); }
 
 constexpr size_t packed_weight_bytes(int n, int k, int unit_bytes) {
-  return static_cast<size_t>(num_strips(n)) * (k / kGroup) * unit_bytes;
+  return static_cast<size_t>(num_packed_strips(n)) * (k / kGroup) * unit_bytes;
+}
+
+// Position of a unit among all of them.
+constexpr size_t unit_index(int groups, int strip, int group) {
+  return (static_cast<size_t>(strip / kBlockStrips) * groups + group) * kBlockStrips + strip % kBlockStrips;
 }
 
 // ---- Activations: for each group, blocks of 8 tokens; a block is 1024 bytes. m is rounded up to a multiple of 8.
@@ -58,19 +68,19 @@ constexpr size_t activation_offset_sm90(int m, int t, int k) {
 // Byte of the code of (row, k), and whether it is the high nibble, inside packed 4-bit weights.
 constexpr size_t weight_offset_w4(int k_total, int row, int k) {
   const int kg = k % kGroup, word = kg / 32 * 2 + kg / 16 % 2, lane = row % 8 * 4 + kg % 16 / 4;
-  const size_t unit = (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + k / kGroup) * kUnitBytesW4;
+  const size_t unit = unit_index(k_total / kGroup, row / kStripRows, k / kGroup) * kUnitBytesW4;
   return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }
 constexpr bool weight_is_high_w4(int row) { return row % kStripRows >= 8; }
 
 constexpr size_t weight_params_offset_w4(int k_total, int row, int group) {
-  return (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + group) * kUnitBytesW4 + kUnitParamsW4 +
+  return unit_index(k_total / kGroup, row / kStripRows, group) * kUnitBytesW4 + kUnitParamsW4 +
          row % 8 * 2 + row % kStripRows / 8;
 }
 
 constexpr size_t weight_offset_w8(int k_total, int row, int k) {
   const int kg = k % kGroup, word = kg / 32 * 4 + kg / 16 % 2 * 2 + row % kStripRows / 8, lane = row % 8 * 4 + kg % 16 / 4;
-  const size_t unit = (static_cast<size_t>(row / kStripRows) * (k_total / kGroup) + k / kGroup) * kUnitBytesW8;
+  const size_t unit = unit_index(k_total / kGroup, row / kStripRows, k / kGroup) * kUnitBytesW8;
   return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }
 

@@ -19,6 +19,13 @@ __device__ __forceinline__ uint4 load_shared_v4(uint32_t address) {
   return v;
 }
 
+// From the shared memory of any CTA of the cluster.
+__device__ __forceinline__ uint4 load_cluster_v4(uint32_t mapped) {
+  uint4 v;
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(mapped));
+  return v;
+}
+
 __device__ __forceinline__ uint2 load_shared_v2(uint32_t address) {
   uint2 v;
   asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));

@@ -55,6 +55,7 @@ struct Epilogue {
   TokenValues tokens;
   uint32_t staging;  // two slices of this warpgroup
   int token0, row0;  // of the tile and of the warpgroup
+  int rank, ranks;   // this CTA finishes every ranks-th 32 tokens, from rank on
 
   // The four outputs of 8 tokens from token 8 j: rows g (x, y) and g + 8 (z, w), two tokens each.
   __device__ float4 outputs(const int32_t (&acc)[kTileM / 2], int j) const {
@@ -146,19 +147,23 @@ struct Epilogue {
     const int barrier = 1 + at.warpgroup;
     if (args.output == GemmOutput::bf16) {
 #pragma unroll
-      for (int slice = 0; slice < kTileM / 32; ++slice, toggle ^= 1u) {
+      for (int slice = 0; slice < kTileM / 32; ++slice) {
+        if (ranks > 1 && slice % ranks != rank) continue;
         const uint32_t buffer = staging + toggle * kSliceBytes;
         stage_bf16(acc, slice, buffer);
         ptx::named_barrier_sync(barrier, 128);
         store_bf16(slice, buffer);
+        toggle ^= 1u;
       }
     } else {
 #pragma unroll
-      for (int slice = 0; slice < kTileM / 16; ++slice, toggle ^= 1u) {
+      for (int slice = 0; slice < kTileM / 16; ++slice) {
+        if (ranks > 1 && slice / 2 % ranks != rank) continue;
         const uint32_t buffer = staging + toggle * kSliceBytes;
         stage_f32(acc, slice, buffer);
         ptx::named_barrier_sync(barrier, 128);
         store_f32(slice, buffer);
+        toggle ^= 1u;
       }
     }
   }

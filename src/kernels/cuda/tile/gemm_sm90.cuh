@@ -11,6 +11,7 @@ namespace comet::cuda {
 
 constexpr int kTileRows = 128;
 constexpr int kTileStrips = kTileRows / kStripRows;
+static_assert(kTileStrips == kBlockStrips, "a stage's weights are one copy");
 constexpr int kConsumerWarps = 8;
 // Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own over
 // (9 warps would not do: 3 of them share a quarter of the SM, which leaves 168 registers a thread).
@@ -19,7 +20,7 @@ struct RegisterShares {
 };
 constexpr RegisterShares register_shares(int tile_m) {
   if (tile_m > 128) return {40, 232};
-  if (tile_m == 64) return {24, 104};  // two CTAs an SM
+  if (tile_m == 64) return {40, 96};  // two CTAs an SM
   return {};
 }
 constexpr bool moves_registers(int tile_m) { return register_shares(tile_m).producer > 0; }
@@ -62,15 +63,14 @@ struct RingCursor {
 };
 
 struct TilePlace {
-  int token0, strip0, tokens, strips;  // tokens: rounded up to blocks of 8
+  int token0, strip0, tokens;  // tokens: rounded up to blocks of 8
 };
 
 template <int kTileM>
 __device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
   const int tile_m = tile % args.schedule.tiles_m, tile_n = tile / args.schedule.tiles_m;
-  TilePlace p{tile_m * kTileM, tile_n * kTileStrips, 0, 0};
+  TilePlace p{tile_m * kTileM, tile_n * kTileStrips, 0};
   p.tokens = min(kTileM, padded_tokens(args.m) - p.token0);
-  p.strips = min(kTileStrips, num_strips(args.n) - p.strip0);
   return p;
 }
 
@@ -81,31 +81,29 @@ struct GemmProducer {
   uint32_t base;
   int lane;
 
+  // Lane 0 issues everything: copies from several lanes would be issued one after another all the same.
   __device__ void copy_weights(const TilePlace& p, int group, int stage) const {
-    if (lane == 0)
-      ptx::mbarrier_arrive_expect(Shared::full(base, stage), p.tokens * kGroup + p.strips * Weights::kUnitBytes);
-    __syncwarp();
-    if (lane < p.strips) {
-      const size_t unit = static_cast<size_t>(p.strip0 + lane) * args.schedule.groups + group;
-      ptx::bulk_copy(Shared::weights(base, stage) + lane * Weights::kUnitBytes, args.weights + unit * Weights::kUnitBytes,
-                     Weights::kUnitBytes, Shared::full(base, stage));
-    }
+    if (lane != 0) return;
+    const uint32_t full = Shared::full(base, stage);
+    ptx::mbarrier_arrive_expect(full, p.tokens * kGroup + Shared::kWeightBytes);
+    const size_t unit = unit_index(args.schedule.groups, p.strip0, group);
+    ptx::bulk_copy(Shared::weights(base, stage), args.weights + unit * Weights::kUnitBytes, Shared::kWeightBytes, full);
   }
 
   __device__ void copy_tokens(const TilePlace& p, int group, int stage) const {
-    if (lane != kTileStrips) return;
+    if (lane != 0) return;
     const int8_t* from = args.values + (static_cast<size_t>(group) * padded_tokens(args.m) + p.token0) * kGroup;
     ptx::bulk_copy(Shared::tokens(base, stage), from, p.tokens * kGroup, Shared::full(base, stage));
   }
 
   __device__ void copy_values(const TilePlace& p, int slot) const {
+    if (lane != 0) return;
     const uint32_t bar = Shared::values_full(base, slot), bytes = p.tokens * 4;
-    if (lane == 0) ptx::mbarrier_arrive_expect(bar, 3 * bytes);
-    __syncwarp();
     const TokenValues to = Shared::values(base, slot);
-    if (lane == 0) ptx::bulk_copy(to.sums, args.sums + p.token0, bytes, bar);
-    if (lane == 1) ptx::bulk_copy(to.scales, args.scales + p.token0, bytes, bar);
-    if (lane == 2) ptx::bulk_copy(to.factors, args.factors + p.token0, bytes, bar);
+    ptx::mbarrier_arrive_expect(bar, 3 * bytes);
+    ptx::bulk_copy(to.sums, args.sums + p.token0, bytes, bar);
+    ptx::bulk_copy(to.scales, args.scales + p.token0, bytes, bar);
+    ptx::bulk_copy(to.factors, args.factors + p.token0, bytes, bar);
   }
 
   // Weights of the first stages do not depend on the previous kernel: they are under way before it ends.
@@ -152,7 +150,7 @@ struct GemmConsumer {
   __device__ void load(const RingCursor<kStages>& ring, uint32_t (&a)[16]) const {
     ptx::mbarrier_wait(Shared::full(base, ring.slot), ring.parity);
     const int strip = at.warpgroup * 4 + at.warp;
-    Weights::load(Shared::weights(base, ring.slot) + strip * Weights::kUnitBytes, at.lane, a);
+    Weights::unpack(Weights::fetch(Shared::weights(base, ring.slot) + strip * Weights::kUnitBytes, at.lane), a);
     ptx::pin_operand(a);
   }
 
@@ -167,38 +165,46 @@ struct GemmConsumer {
     }
   }
 
-  // One group: multiply while the next group's weights are unpacked into the other registers.
+  // One group: enqueue its products, then unpack the next group's weights while they run. The group before is over by
+  // then, which frees its stage and the registers that are unpacked into.
   __device__ __forceinline__ void step(int32_t (&acc)[kTileM / 2], uint32_t (&a)[16], uint32_t (&next)[16],
-                                       RingCursor<kStages>& ring, bool accumulate, bool has_next) const {
+                                       RingCursor<kStages>& ring, uint32_t& running, bool accumulate, bool has_next) const {
     const uint64_t b = ptx::wgmma_descriptor_swizzle128(Shared::tokens(base, ring.slot));
     ptx::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < 4; ++j) Weights::wgmma(acc, a + 4 * j, b + 2 * j, accumulate || j > 0);
     ptx::wgmma_commit();
-    const uint32_t done = Shared::empty(base, ring.slot);
+    ptx::wgmma_wait<1>();
+    if (at.thread == 0 && accumulate) ptx::mbarrier_arrive(running);
+    running = Shared::empty(base, ring.slot);
     ring.advance();
     if (has_next) load(ring, next);
-    ptx::wgmma_wait<0>();
-    if (at.thread == 0) ptx::mbarrier_arrive(done);
   }
 
   __device__ __forceinline__ void mainloop(int32_t (&acc)[kTileM / 2], const Work& work, RingCursor<kStages>& ring,
                                            const TokenValues& values) const {
     const int region1_end = work.begin < args.num_int8_groups ? min(args.num_int8_groups, work.end) : -1;
-    uint32_t a[2][16];
+    uint32_t a[2][16], running = 0;  // running: the barrier of the group that is still multiplied
     load(ring, a[0]);
+    auto end_region1 = [&](int group) {
+      if (group != region1_end) return;
+      ptx::wgmma_wait<0>();
+      scale_region1(acc, values);
+    };
     int group = work.begin;
 #pragma unroll 1
     for (; group + 2 <= work.end; group += 2) {
-      step(acc, a[0], a[1], ring, group != work.begin, true);
-      if (group + 1 == region1_end) scale_region1(acc, values);
-      step(acc, a[1], a[0], ring, true, group + 2 < work.end);
-      if (group + 2 == region1_end) scale_region1(acc, values);
+      step(acc, a[0], a[1], ring, running, group != work.begin, true);
+      end_region1(group + 1);
+      step(acc, a[1], a[0], ring, running, true, group + 2 < work.end);
+      end_region1(group + 2);
     }
     if (group < work.end) {
-      step(acc, a[0], a[1], ring, group != work.begin, false);
-      if (group + 1 == region1_end) scale_region1(acc, values);
+      step(acc, a[0], a[1], ring, running, group != work.begin, false);
+      end_region1(group + 1);
     }
+    ptx::wgmma_wait<0>();
+    if (at.thread == 0) ptx::mbarrier_arrive(running);
   }
 
   // Leaves this CTA's part of a split tile; true for the last to arrive, which then holds the whole sum.
@@ -233,6 +239,30 @@ struct GemmConsumer {
     return true;
   }
 
+  // Sums over the cluster through shared memory, where the ring was: the 32 tokens of slice i end up in CTA i % cluster.
+  __device__ void reduce_cluster(int32_t (&acc)[kTileM / 2], int rank) const {
+    const int ranks = args.schedule.cluster;
+    const uint32_t mine = base + (at.warpgroup * (kTileM / 8) * 128 + at.thread) * 16;
+    static_assert(kTileRows * kTileM * 4 <= Shared::kStagingAt, "the ring holds a tile of accumulators");
+    ptx::named_barrier_sync(3, kConsumerWarps * 32);
+#pragma unroll
+    for (int i = 0; i < kTileM / 8; ++i) {
+      if (i / 4 % ranks == rank) continue;
+      ptx::store_shared_v4(mine + i * 2048, {static_cast<uint32_t>(acc[4 * i]), static_cast<uint32_t>(acc[4 * i + 1]),
+                                             static_cast<uint32_t>(acc[4 * i + 2]), static_cast<uint32_t>(acc[4 * i + 3])});
+    }
+    ptx::cluster_sync();
+    for (int step = 1; step < ranks; ++step) {
+      const uint32_t other = ptx::map_to_cta(mine, (rank + step) % ranks);
+#pragma unroll
+      for (int i = 0; i < kTileM / 8; ++i) {
+        if (i / 4 % ranks != rank) continue;
+        const uint4 v = ptx::load_cluster_v4(other + i * 2048);
+        acc[4 * i] += v.x, acc[4 * i + 1] += v.y, acc[4 * i + 2] += v.z, acc[4 * i + 3] += v.w;
+      }
+    }
+  }
+
   __device__ void run() const {
     ptx::allow_next_kernel();
     ptx::wait_for_previous_kernel();
@@ -253,14 +283,16 @@ struct GemmConsumer {
       int32_t acc[kTileM / 2];
       mainloop(acc, work, ring, values);
       if constexpr (!kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
-      const bool whole = work.end - work.begin == args.schedule.groups;
-      if (whole || reduce(acc, work.tile)) {
+      const int ranks = args.schedule.cluster, rank = blockIdx.x % ranks;
+      if (ranks > 1) reduce_cluster(acc, rank);
+      if (ranks > 1 || work.end - work.begin == args.schedule.groups || reduce(acc, work.tile)) {
         const uint32_t staging = base + Shared::kStagingAt + at.warpgroup * 2 * kSliceBytes;
-        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0}.run(acc, toggle);
+        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0, rank, ranks}.run(acc, toggle);
       }
       ptx::mbarrier_arrive(Shared::values_empty(base, slots.slot));
       slots.advance();
     }
+    if (args.schedule.cluster > 1) ptx::cluster_sync();  // others may still read this CTA's part
   }
 };
 

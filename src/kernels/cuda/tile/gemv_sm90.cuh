@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole strips of 16 rows, its warps split k (warp w takes the
-// groups w, w + 8, ..), every warp feeds itself through a ring of units in shared memory, and mma.m16n8k32 multiplies.
-// No reduction leaves the CTA. Half an SM, so that the next kernel's CTAs prefetch weights while this one ends.
+// chunks w, w + 8, .. of kChunk groups), every warp feeds itself through a ring of chunks in shared memory, and mma.m16n8k32
+// multiplies. No reduction leaves the CTA. A CTA takes a third or half of an SM, so that the next kernel's prefetch weights meanwhile.
 #pragma once
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
@@ -17,31 +17,36 @@ constexpr int kGemvWarps = 8;
 constexpr int kGemvThreads = kGemvWarps * 32;
 constexpr int kMaxPassStrips = 4;
 
+// CTAs that fit an SM: two of this kernel and, where registers allow, one of the next.
+constexpr int gemv_ctas_per_sm(int blocks) { return blocks == 1 ? 3 : 2; }
+constexpr int kChunk = 2;  // groups of a strip that a warp takes at a time
+
 // Byte offsets in dynamic shared memory.
 template <class Weights, int kBlocks>
 struct GemvShared {
-  static constexpr int kSlots = Weights::kUnitBytes > 1100 ? 4 : 8;  // units of one warp's ring
-  static constexpr int kRingBytes = kSlots * Weights::kUnitBytes;
+  static constexpr int kSlotBytes = kChunk * Weights::kUnitBytes;
+  static constexpr int kSlots = Weights::kUnitBytes > 1100 ? 2 : kBlocks == 1 ? 3 : 4;  // of one warp's ring
+  static constexpr int kRingBytes = kSlots * kSlotBytes;
   static constexpr int kSumsAt = kGemvWarps * kRingBytes;
   static constexpr int kPartBytes = kMaxPassStrips * kBlocks * 32 * 16;  // one warp's accumulators of a pass
   static constexpr int kBarriersAt = kSumsAt + kGemvWarps * kPartBytes;
   static constexpr int kBytes = kBarriersAt + kGemvWarps * kSlots * 8;
 };
 
-// The order in which a warp meets its units: passes of strips, in a pass its groups, in a group the strips.
-struct UnitCursor {
+// The order in which a warp meets its weights: passes of strips, in a pass its chunks, in a chunk the strips.
+struct ChunkCursor {
   int strip_end, pass_strips, groups, warp;
   int pass_first, pass_count, group, index;
 
   __device__ void begin_pass(int first) {
     pass_first = first, pass_count = min(pass_strips, strip_end - first);
-    group = warp, index = 0;
+    group = warp * kChunk, index = 0;
   }
-  __device__ bool done() const { return pass_first >= strip_end || warp >= groups; }
+  __device__ bool done() const { return pass_first >= strip_end || warp * kChunk >= groups; }
   __device__ void advance() {
     if (++index < pass_count) return;
     index = 0;
-    group += kGemvWarps;
+    group += kGemvWarps * kChunk;
     if (group >= groups) begin_pass(pass_first + pass_strips);
   }
 };
@@ -53,17 +58,20 @@ struct Gemv {
   uint32_t base;
   int warp, lane;
 
-  __device__ uint32_t unit(int slot) const { return base + warp * Shared::kRingBytes + slot * Weights::kUnitBytes; }
+  __device__ uint32_t place(int slot) const { return base + warp * Shared::kRingBytes + slot * Shared::kSlotBytes; }
   __device__ uint32_t full(int slot) const { return base + Shared::kBarriersAt + (warp * Shared::kSlots + slot) * 8; }
   __device__ uint32_t part(int of_warp, int index) const {
     return base + Shared::kSumsAt + of_warp * Shared::kPartBytes + index * 16;
   }
 
-  __device__ void copy(const UnitCursor& c, int slot) const {
-    if (lane != 0) return;
-    const size_t from = static_cast<size_t>(c.pass_first + c.index) * args.schedule.groups + c.group;
-    ptx::mbarrier_arrive_expect(full(slot), Weights::kUnitBytes);
-    ptx::bulk_copy(unit(slot), args.weights + from * Weights::kUnitBytes, Weights::kUnitBytes, full(slot));
+  // All lanes come here; the first kChunk issue a group each.
+  __device__ void copy(const ChunkCursor& c, int slot) const {
+    const int count = min(kChunk, args.schedule.groups - c.group);
+    if (lane == 0) ptx::mbarrier_arrive_expect(full(slot), count * Weights::kUnitBytes);
+    __syncwarp();
+    if (lane >= count) return;
+    const size_t unit = unit_index(args.schedule.groups, c.pass_first + c.index, c.group + lane);
+    ptx::bulk_copy(place(slot) + lane * Weights::kUnitBytes, args.weights + unit * Weights::kUnitBytes, Weights::kUnitBytes, full(slot));
   }
 
   // The tokens of a group as column operands: x[block][half] holds words 4 half .. 4 half + 3.
@@ -73,51 +81,58 @@ struct Gemv {
     for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        x[block][half] = block * kBlockTokens < args.m
+        x[block][half] = block * kBlockTokens < args.m && group < args.schedule.groups
                              ? *reinterpret_cast<const uint4*>(from + block * kBlockBytes + half * 512)
                              : uint4{0, 0, 0, 0};
+  }
+  __device__ void load_chunk_tokens(int group, uint4 (&x)[kChunk][kBlocks][2]) const {
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) load_tokens(group + i, x[i]);
   }
 
   static __device__ void multiply(int32_t (&acc)[kBlocks][4], const uint32_t (&a)[16], const uint4 (&x)[kBlocks][2]) {
 #pragma unroll
-    for (int block = 0; block < kBlocks; ++block) {
-      Weights::mma(acc[block], a, x[block][0].x, x[block][0].y);
-      Weights::mma(acc[block], a + 4, x[block][0].z, x[block][0].w);
-      Weights::mma(acc[block], a + 8, x[block][1].x, x[block][1].y);
-      Weights::mma(acc[block], a + 12, x[block][1].z, x[block][1].w);
-    }
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        Weights::mma(acc[block], a + 8 * half, x[block][half].x, x[block][half].y);
+        Weights::mma(acc[block], a + 8 * half + 4, x[block][half].z, x[block][half].w);
+      }
   }
 
-  // Accumulators of region 1 times r.
-  __device__ void scale_region1(int32_t (&acc)[kMaxPassStrips][kBlocks][4], const uint32_t (&r)[kBlocks][2]) const {
+  // A strip's accumulators of region 1 times r.
+  static __device__ void scale_region1(int32_t (&acc)[kBlocks][4], const uint32_t (&r)[kBlocks][2]) {
 #pragma unroll
-    for (int i = 0; i < kMaxPassStrips; ++i)
+    for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
-      for (int block = 0; block < kBlocks; ++block)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          acc[i][block][e] = static_cast<int32_t>(static_cast<uint32_t>(acc[i][block][e]) * r[block][e % 2]);
+      for (int e = 0; e < 4; ++e)
+        acc[block][e] = static_cast<int32_t>(static_cast<uint32_t>(acc[block][e]) * r[block][e % 2]);
   }
 
-  // Adds the warps' parts; every thread then finishes four outputs: rows g, g + 8 of one strip, two tokens.
-  __device__ void finish(const UnitCursor& pass) const {
-    const int index = warp * 32 + lane, block = warp % kBlocks, strip = warp / kBlocks;
-    if (strip >= pass.pass_count) return;
-    const int row0 = (pass.pass_first + strip) * kStripRows + lane / 4, token0 = block * kBlockTokens + lane % 4 * 2;
+  // What a thread needs for the outputs that it finishes in every pass: rows g and g + 8 of strip warp / kBlocks, two tokens.
+  struct Finish {
+    uint32_t sum[2];
+    float scale[2];
     Scaler<Weights::kOffset128> scaler;
-    scaler.load(args, row0);
+  };
+  __device__ int finish_token() const { return warp % kBlocks * kBlockTokens + lane % 4 * 2; }
+  __device__ int finish_row(int pass_first) const { return (pass_first + warp / kBlocks) * kStripRows + lane / 4; }
+
+  // Adds the warps' parts; every thread then finishes four outputs.
+  __device__ void finish(int pass_first, int pass_count, const Finish& f) const {
+    if (warp / kBlocks >= pass_count) return;
     uint32_t sum[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int w = 0; w < kGemvWarps; ++w) {
-      const uint4 v = ptx::load_shared_v4(part(w, index));
+      const uint4 v = ptx::load_shared_v4(part(w, warp * 32 + lane));
       sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const int token = token0 + e % 2, row = row0 + e / 2 * 8;
-      if (token >= args.m || row >= args.n) continue;
-      store(static_cast<size_t>(token) * args.n + row,
-            scaler(static_cast<int32_t>(sum[e]), args.sums[token], args.scales[token], e / 2));
+      const int token = finish_token() + e % 2, row = finish_row(pass_first) + e / 2 * 8;
+      if (token < args.m && row < args.n)
+        store(static_cast<size_t>(token) * args.n + row,
+              f.scaler(static_cast<int32_t>(sum[e]), f.sum[e % 2], f.scale[e % 2], e / 2));
     }
   }
 
@@ -130,48 +145,64 @@ struct Gemv {
   }
 
   __device__ void run() const {
-    const int strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x;
-    const int strip_begin = static_cast<int>(static_cast<int64_t>(strips) * cta / ctas);
-    UnitCursor ahead{static_cast<int>(static_cast<int64_t>(strips) * (cta + 1) / ctas), args.strips_per_pass,
-                     args.schedule.groups, warp, 0, 0, 0, 0};
-    ahead.begin_pass(strip_begin);
-    UnitCursor pass = ahead;
+    const int strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x, groups = args.schedule.groups;
+    ChunkCursor ahead{static_cast<int>(static_cast<int64_t>(strips) * (cta + 1) / ctas), args.strips_per_pass, groups, warp, 0, 0, 0, 0};
+    ahead.begin_pass(static_cast<int>(static_cast<int64_t>(strips) * cta / ctas));
+    ChunkCursor pass = ahead;
     for (int slot = 0; slot < Shared::kSlots && !ahead.done(); ++slot, ahead.advance()) copy(ahead, slot);
     bool told = ahead.done();
     if (told) ptx::allow_next_kernel();
     ptx::wait_for_previous_kernel();
+
+    uint4 x[kChunk][kBlocks][2];
+    load_chunk_tokens(warp * kChunk, x);
     uint32_t r[kBlocks][2];
+    Finish f;
 #pragma unroll
-    for (int i = 0; i < 2 * kBlocks; ++i) {
-      const int token = i / 2 * kBlockTokens + lane % 4 * 2 + i % 2;
-      r[i / 2][i % 2] = token < args.m ? args.factors[token] : 1;
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block) {
+        const int token = block * kBlockTokens + lane % 4 * 2 + i;
+        r[block][i] = token < args.m ? args.factors[token] : 1;
+      }
+      const int token = finish_token() + i;
+      f.sum[i] = token < args.m ? args.sums[token] : 0u;
+      f.scale[i] = token < args.m ? args.scales[token] : 0.0f;
     }
     int slot = 0;
     uint32_t parity = 0;
     for (; pass.pass_first < pass.strip_end; pass.begin_pass(pass.pass_first + pass.pass_strips)) {
       int32_t acc[kMaxPassStrips][kBlocks][4] = {};
-      uint4 x[kBlocks][2], next[kBlocks][2];
-      if (warp < args.schedule.groups) load_tokens(warp, x);
-      for (int group = warp; group < args.schedule.groups; group += kGemvWarps) {
-        if (group + kGemvWarps < args.schedule.groups) load_tokens(group + kGemvWarps, next);
+      f.scaler.load(args, finish_row(pass.pass_first));
+      for (int group = warp * kChunk; group < groups; group += kGemvWarps * kChunk) {
 #pragma unroll
         for (int i = 0; i < kMaxPassStrips; ++i) {
           if (i >= pass.pass_count) break;
-          uint32_t a[16];
           ptx::mbarrier_wait(full(slot), parity);
-          Weights::load(unit(slot), lane, a);
+          typename Weights::Raw raw[kChunk];
+#pragma unroll
+          for (int j = 0; j < kChunk; ++j) raw[j] = Weights::fetch(place(slot) + j * Weights::kUnitBytes, lane);
+#pragma unroll
+          for (int j = 0; j < kChunk; ++j) {
+            if (group + j >= groups) break;  // the last chunk of an odd k / 128; its place holds no weights
+            uint32_t a[16];
+            Weights::unpack(raw[j], a);
+            multiply(acc[i], a, x[j]);
+            const int next = j + 1 < kChunk ? group + j + 1 : group + kGemvWarps * kChunk;
+            if (group + j < args.num_int8_groups && next >= args.num_int8_groups) scale_region1(acc[i], r);
+          }
+          // Only behind the products is it certain that the loads from the ring have come back: the copy engine does not
+          // wait for them (issued in front, a refill overtook them once in a million).
           __syncwarp();
           if (!ahead.done()) {
             copy(ahead, slot);
             ahead.advance();
           }
           if (++slot == Shared::kSlots) slot = 0, parity ^= 1u;
-          multiply(acc[i], a, x);
         }
         if (!told && ahead.done()) ptx::allow_next_kernel(), told = true;
-        if (group < args.num_int8_groups && group + kGemvWarps >= args.num_int8_groups) scale_region1(acc, r);
-#pragma unroll
-        for (int block = 0; block < kBlocks; ++block) x[block][0] = next[block][0], x[block][1] = next[block][1];
+        const int next = group + kGemvWarps * kChunk;
+        load_chunk_tokens(next < groups ? next : warp * kChunk, x);
       }
 #pragma unroll
       for (int i = 0; i < kMaxPassStrips; ++i)
@@ -182,7 +213,7 @@ struct Gemv {
           if (i < pass.pass_count) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
         }
       __syncthreads();
-      finish(pass);
+      finish(pass.pass_first, pass.pass_count, f);
       __syncthreads();
     }
   }

@@ -24,12 +24,20 @@ struct WeightsW4 {
   static constexpr int kUnitBytes = kUnitBytesW4;
   static constexpr bool kOffset128 = true;
 
-  // unit: shared address; a[4 j ..] are a0..a3 of step j.
-  static __device__ __forceinline__ void load(uint32_t unit, int lane, uint32_t (&a)[16]) {
-    const uint4 low = ptx::load_shared_v4(unit + lane * 16), high = ptx::load_shared_v4(unit + 512 + lane * 16);
-    const uint32_t params = ptx::load_shared_u16(unit + kUnitParamsW4 + lane / 4 * 2);
-    const GroupAffine row0 = group_affine(params), row8 = group_affine(params >> 8);
-    const uint32_t words[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  // What a lane reads of a unit; unpacking it can wait until the unit's place is free for the next.
+  struct Raw {
+    uint4 low, high;
+    uint32_t params;
+  };
+  static __device__ __forceinline__ Raw fetch(uint32_t unit, int lane) {
+    return {ptx::load_shared_v4(unit + lane * 16), ptx::load_shared_v4(unit + 512 + lane * 16),
+            ptx::load_shared_u16(unit + kUnitParamsW4 + lane / 4 * 2)};
+  }
+  // a[4 j ..] are a0..a3 of step j.
+  static __device__ __forceinline__ void unpack(const Raw& raw, uint32_t (&a)[16]) {
+    const GroupAffine row0 = group_affine(raw.params), row8 = group_affine(raw.params >> 8);
+    const uint32_t words[8] = {raw.low.x,  raw.low.y,  raw.low.z,  raw.low.w,
+                               raw.high.x, raw.high.y, raw.high.z, raw.high.w};
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       a[2 * i] = (words[i] & 0x0f0f0f0fu) * row0.scale + row0.offset;
@@ -51,11 +59,19 @@ struct WeightsW8 {
   static constexpr int kUnitBytes = kUnitBytesW8;
   static constexpr bool kOffset128 = false;
 
-  static __device__ __forceinline__ void load(uint32_t unit, int lane, uint32_t (&a)[16]) {
+  struct Raw {
+    uint4 words[4];
+  };
+  static __device__ __forceinline__ Raw fetch(uint32_t unit, int lane) {
+    Raw raw;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) raw.words[i] = ptx::load_shared_v4(unit + i * 512 + lane * 16);
+    return raw;
+  }
+  static __device__ __forceinline__ void unpack(const Raw& raw, uint32_t (&a)[16]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint4 v = ptx::load_shared_v4(unit + i * 512 + lane * 16);
-      a[4 * i] = v.x, a[4 * i + 1] = v.y, a[4 * i + 2] = v.z, a[4 * i + 3] = v.w;
+      a[4 * i] = raw.words[i].x, a[4 * i + 1] = raw.words[i].y, a[4 * i + 2] = raw.words[i].z, a[4 * i + 3] = raw.words[i].w;
     }
   }
 

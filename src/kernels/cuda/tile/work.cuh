@@ -7,13 +7,15 @@
 namespace comet::cuda {
 
 // Tiles 0 .. full_tiles are computed whole, dealt round to the CTAs; the groups of the others, laid end to end, are cut
-// into one run of range_groups for each CTA. Tile = (token tile fastest, row tile).
+// into one run of range_groups for each CTA. With cluster > 1 instead, a tile belongs to a cluster of that many CTAs, which
+// share its groups evenly and add up through each other's shared memory. Tile = (token tile fastest, row tile).
 struct Schedule {
   int tiles_m = 0;       // token tiles
   int tiles_n = 0;       // tiles of 128 rows
   int groups = 0;        // k / 128
   int full_tiles = 0;
-  int range_groups = 0;  // 0 where every tile is whole
+  int range_groups = 0;  // 0 where every tile is whole or has a cluster
+  int cluster = 1;
 };
 
 COMET_HD int lesser(int a, int b) { return a < b ? a : b; }
@@ -29,6 +31,10 @@ struct WorkQueue {
 };
 
 COMET_HD WorkQueue make_queue(const Schedule& s, int cta, int num_ctas) {
+  if (s.cluster > 1) {
+    const int tile = cta / s.cluster, rank = cta % s.cluster, first = tile * s.groups;
+    return {s, first + s.groups * rank / s.cluster, first + s.groups * (rank + 1) / s.cluster, 0, num_ctas};
+  }
   const int total = (s.tiles_m * s.tiles_n - s.full_tiles) * s.groups;
   const int begin = cta * s.range_groups;
   return {s, begin, lesser(begin + s.range_groups, total), cta, num_ctas};

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [PLANS.json]
+
+The file holds what `comet-bench-gemm --sweep` printed (docs/results/gemm_plans_h200.json). Prints the constants and, for
+every problem, how much slower the plan that the model picks is than the best one timed.
+"""
+
+import json
+import math
+import random
+import sys
+from pathlib import Path
+
+START = {"launch": 2.0, "epilogue": 0.008, "split": 2.0, "split_token": 0.01, "contributor": 0.5, "split_stage": 1.05,
+         "cluster": 0.8, "cluster_cta": 0.3, "cluster_token": 0.02, "token_byte": 0.3,
+         "alone32": 0.4, "alone64": 0.45, "alone96": 0.4, "alone128": 0.43, "alone192": 0.5, "alone256": 0.63,
+         "paired32": 0.52, "paired64": 0.57}
+SMS, CLUSTER_SHARE, BYTES_PER_US = 132, 0.82, 4.1e6
+
+
+def ceil_div(a, b):
+    return -(-a // b)
+
+
+def per_sm(tile_m):
+    return 2 if tile_m <= 64 else 1
+
+
+def is_offered(row):
+    """Clusters of three or more above this share of the machine are never candidates."""
+    _, _, _, _, tile_m, ctas, _, _, cluster, _ = row
+    return tile_m > 0 and not (cluster > 2 and ctas > CLUSTER_SHARE * SMS * per_sm(tile_m))
+
+
+def predicted_us(c, row):
+    """gemm_plan.cc: predicted_us()."""
+    _, m, n, k, tile_m, ctas, whole, run, cluster, _ = row
+    groups, tiles_n = k // 128, ceil_div(n, 128)
+    paired = tile_m <= 64 and ctas > SMS
+    stage, epilogue = c[f"{'paired' if paired else 'alone'}{tile_m}"], c["epilogue"] * tile_m
+    if cluster > 1:
+        busy = (ceil_div(groups, cluster) * stage + c["cluster"] + c["cluster_cta"] * cluster
+                + c["cluster_token"] * tile_m * (cluster - 1) / cluster + epilogue / min(cluster, max(1, tile_m // 32)))
+    else:
+        busy = ceil_div(whole, ctas) * (groups * stage + epilogue)
+        if run:
+            contributors = ceil_div(groups, run) + (1 if groups % run else 0)
+            busy += (run * stage * c["split_stage"] + (0.5 if whole else 0.0) + c["split"] + c["split_token"] * tile_m
+                     + c["contributor"] * max(0, contributors - 2) * tile_m / 64 + epilogue * (1 if run <= groups else 2))
+    memory = (ceil_div(n, 16) * groups * 1040 + c["token_byte"] * tiles_n * m * k) / BYTES_PER_US
+    return c["launch"] + max(busy, memory)
+
+
+def regrets(c, rows):
+    """Time of the plan the model picks over the best time, for each (shape, m)."""
+    points = {}
+    for row in rows:
+        points.setdefault((row[0], row[1]), []).append((predicted_us(c, row), row[9]))
+    return {key: min(plans)[1] / min(us for _, us in plans) for key, plans in points.items()}
+
+
+def loss(c, rows, best):
+    """Errors of plans near the best count; so does picking a slow one."""
+    error = weight = 0.0
+    for row in rows:
+        w = math.exp(-4 * (row[9] / best[row[0], row[1]] - 1))
+        error += w * math.log(predicted_us(c, row) / row[9]) ** 2
+        weight += w
+    picked = regrets(c, rows).values()
+    return error / weight + 0.25 * sum(math.log(x) ** 2 + 0.1 * math.log(x) for x in picked) / len(picked)
+
+
+def fit(rows, seed=2, rounds=40):
+    rng, c, step = random.Random(seed), dict(START), 0.3
+    best = {}
+    for row in rows:
+        best[row[0], row[1]] = min(row[9], best.get((row[0], row[1]), math.inf))
+    now = loss(c, rows, best)
+    for _ in range(rounds):
+        for name in c:
+            for factor in (1 + step, 1 / (1 + step), 1 + step * rng.random(), 1 / (1 + step * rng.random())):
+                tried = dict(c, **{name: c[name] * factor})
+                value = loss(tried, rows, best)
+                if value < now:
+                    c, now = tried, value
+        step = max(0.01, step * 0.92)
+    return c
+
+
+def main():
+    root = Path(__file__).resolve().parents[1]
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs/results/gemm_plans_h200.json"
+    rows = [row for row in json.loads(path.read_text())["rows"] if is_offered(row)]
+    constants = fit(rows)
+    for name, value in constants.items():
+        print(f"{name:14s} {value:.4g}")
+    picked = regrets(constants, rows)
+    mean = math.exp(sum(math.log(x) for x in picked.values()) / len(picked))
+    print(f"picked plans: {mean:.3f}x of the best in the mean")
+    for (shape, m), x in sorted(picked.items(), key=lambda item: -item[1])[:8]:
+        print(f"  {shape} m {m}: {x:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
