@@ -280,6 +280,17 @@ TEST(Scheduler, PriorityGoesFirstAndTakesThePlaceOfWorse) {
   EXPECT_EQ(s.sequence(equal).state, SeqState::waiting);
 }
 
+TEST(Scheduler, PriorityGetsTheBudgetOfALongPrefill) {
+  SchedulerOptions options = small();
+  options.max_batch_tokens = 8;
+  Scheduler s(options);
+  const SeqId low = s.add(spec(30, {}, 5));
+  EXPECT_THAT(run_step(s), ElementsAre(Chunk{low, 0, 8, false}));
+  const SeqId urgent = s.add(spec(5, {}, 0)), equal = s.add(spec(5, {}, 5));
+  EXPECT_THAT(run_step(s), ElementsAre(Chunk{urgent, 0, 5, true}, Chunk{low, 8, 3, false}));
+  EXPECT_EQ(s.sequence(equal).state, SeqState::waiting);
+}
+
 TEST(Scheduler, NobodyIsPreemptedInVain) {
   SchedulerOptions options = small();
   options.num_kv_blocks = 8;
