@@ -53,7 +53,7 @@ std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& m
     last = std::move(*delta);
     if (interrupted != 0) answer->cancel();
   }
-  if (last.finish == "error") throw std::runtime_error(last.error);
+  if (last.finish == "error") throw UserError(last.error);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("\n");
   fmt::print(stderr, "[{} prompt tokens, {} generated, {:.1f} tokens/s{}]\n", last.num_prompt, last.num_output,
@@ -64,8 +64,8 @@ std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& m
 int run_chat(const Options& o, const api::Sampling& sampling) {
   const std::unique_ptr<api::LanguageModel> model = load_model(o.load, false);
   if (!model->info().has_chat_template)
-    throw std::runtime_error(fmt::format(
-        "{} has no chat template; give one with --chat-template FILE, or use `comet complete`", o.load.model));
+    throw UserError(fmt::format("{} has no chat template; give one with --chat-template FILE, or use `comet complete`",
+                                o.load.model));
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!o.system.empty()) messages.push_back({{"role", "system"}, {"content", o.system}});
   const bool terminal = is_terminal(0);

@@ -4,11 +4,18 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <stdexcept>
 #include <string>
 
 #include "comet/comet.h"
 
 namespace comet::app {
+
+// The command line asked for something that cannot be.
+class UserError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 // Each adds its subcommand; the callback sets `run`, which main() calls after parsing. Exit codes: 0, 1 failed, 2 wrong
 // use.

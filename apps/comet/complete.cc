@@ -45,7 +45,7 @@ int complete_one(const CompleteOptions& o, const api::Sampling& sampling, const 
     last = std::move(*delta);
   }
   if (!o.as_json) fmt::print("\n");
-  if (last.finish == "error") throw std::runtime_error(last.error);
+  if (last.finish == "error") throw UserError(last.error);
   const double seconds = seconds_since(start);
   if (o.as_json) {
     const json line = {{"text", text},
@@ -150,7 +150,7 @@ int complete_batch(const CompleteOptions& o, const api::Sampling& sampling) {
   std::ofstream file;
   if (o.output != "-") {
     file.open(o.output, std::ios::trunc);
-    if (!file) throw std::runtime_error(fmt::format("cannot write {}", o.output));
+    if (!file) throw UserError(fmt::format("cannot write {}", o.output));
   }
   // A window of requests is in flight; results are written in the order of the lines.
   const size_t in_flight = static_cast<size_t>(o.load.max_batch_seqs) * 2;
@@ -178,7 +178,7 @@ int complete_batch(const CompleteOptions& o, const api::Sampling& sampling) {
     const std::string text = p.out.dump(-1, ' ', false, json::error_handler_t::replace);
     if (file.is_open()) {
       file << text << '\n';
-      if (!file.flush()) throw std::runtime_error(fmt::format("cannot write {}", o.output));
+      if (!file.flush()) throw UserError(fmt::format("cannot write {}", o.output));
     } else {
       fmt::print("{}\n", text);
     }

@@ -25,10 +25,10 @@ void parse_chars(const std::string& chars, api::PerplexityOptions& ppl) {
     ppl.first_char = std::stoll(chars.substr(0, colon));
     ppl.last_char = std::stoll(chars.substr(colon + 1));
   } catch (const std::exception&) {
-    throw std::runtime_error(fmt::format("--chars {}: expected FIRST:LAST", chars));
+    throw UserError(fmt::format("--chars {}: expected FIRST:LAST", chars));
   }
   if (ppl.first_char < 0 || ppl.last_char <= ppl.first_char)
-    throw std::runtime_error(fmt::format("--chars {}: expected FIRST < LAST", chars));
+    throw UserError(fmt::format("--chars {}: expected FIRST < LAST", chars));
 }
 
 int eval_ppl(EvalOptions& o) {

@@ -73,10 +73,10 @@ std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, 
 std::string read_text(const std::string& file) {
   if (file == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
   std::ifstream in(file, std::ios::binary);
-  if (!in) throw std::runtime_error(fmt::format("cannot open {}: {}", file, std::strerror(errno)));
+  if (!in) throw UserError(fmt::format("cannot open {}: {}", file, std::strerror(errno)));
   std::ostringstream text;
   text << in.rdbuf();
-  if (in.bad()) throw std::runtime_error(fmt::format("cannot read {}", file));
+  if (in.bad()) throw UserError(fmt::format("cannot read {}", file));
   return text.str();
 }
 

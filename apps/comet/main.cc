@@ -7,6 +7,14 @@
 
 #include "command.h"
 
+namespace {
+
+bool is_user_error(const std::exception& e) {
+  return comet::api::is_user_error(e) || dynamic_cast<const comet::app::UserError*>(&e) != nullptr;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   using namespace comet;
   std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is a write error like any other
@@ -35,7 +43,7 @@ int main(int argc, char** argv) {
     }
     return code;
   } catch (const std::exception& e) {
-    fmt::print(stderr, "comet: {}{}\n", api::is_user_error(e) ? "" : "internal error: ", e.what());
+    fmt::print(stderr, "comet: {}{}\n", is_user_error(e) ? "" : "internal error: ", e.what());
     return 1;
   }
 }

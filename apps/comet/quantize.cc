@@ -24,8 +24,7 @@ void parse_sets(Options& o) {
   if (o.target == "sm80") o.q.overrides.emplace("act_bits", "4");
   for (const std::string& s : o.sets) {
     const size_t equals = s.find('=');
-    if (equals == std::string::npos || equals == 0)
-      throw std::runtime_error(fmt::format("--set {}: expected KEY=VALUE", s));
+    if (equals == std::string::npos || equals == 0) throw UserError(fmt::format("--set {}: expected KEY=VALUE", s));
     o.q.overrides[s.substr(0, equals)] = s.substr(equals + 1);
   }
 }

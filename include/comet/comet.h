@@ -77,7 +77,7 @@ struct Delta {
   std::string finish;  // "": more to come; "stop", "length", "cancelled", "error"
   std::string error;
   int num_prompt = 0, num_output = 0;  // with the last delta
-  std::string logprobs_json;           // when asked for: [{"token", "logprob", "top": [[id, logprob], ..]}, ..]
+  std::string logprobs_json;           // when asked for: [{"id", "token", "logprob", "top": [[id, logprob], ..]}, ..]
 };
 
 // An answer being made. One thread pulls; destruction cancels.

@@ -33,6 +33,12 @@ SamplingParams to_params(const Sampling& s) {
   return p;
 }
 
+nlohmann::ordered_json parse_messages(const std::string& text) {
+  nlohmann::ordered_json messages = nlohmann::ordered_json::parse(text, nullptr, false);
+  if (!messages.is_array()) throw_invalid("messages: expected a JSON array of objects with \"role\" and \"content\"");
+  return messages;
+}
+
 std::string logprobs_json(const std::vector<LogprobEntry>& entries) {
   if (entries.empty()) return {};
   nlohmann::json out = nlohmann::json::array();
@@ -106,7 +112,7 @@ class LoadedModel final : public LanguageModel {
     if (!prompt.ids.empty())
       request.prompt = prompt.ids;
     else if (!prompt.messages_json.empty())
-      request.prompt = ChatPrompt{.messages = nlohmann::ordered_json::parse(prompt.messages_json)};
+      request.prompt = ChatPrompt{.messages = parse_messages(prompt.messages_json)};
     else
       request.prompt = prompt.text;
     request.sampling = to_params(sampling);

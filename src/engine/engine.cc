@@ -53,7 +53,7 @@ void Engine::admit(Submit submit) {
       (*sink)(event);
     });
     sequences_[submit.id] = seq;
-  } catch (const InvalidInput& e) {
+  } catch (const std::exception& e) {
     (*sink)({.token = {}, .finish = FinishReason::error, .error = e.what()});
   }
 }

@@ -21,7 +21,7 @@ namespace comet {
 class Engine {
  public:
   Engine(Model& model, const EngineOptions& options);
-  // Cancels what still runs, then joins.
+  // What still runs ends with an error event; then joins.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

@@ -11,15 +11,15 @@ namespace {
 constexpr size_t kDefaultKvBytes = size_t{1} << 30;
 
 SchedulerOptions scheduler_options(const Model& model, const EngineOptions& options, int num_blocks) {
-  return {
-      .num_kv_blocks = num_blocks,
-      .block_size = kKvBlock,
-      .max_model_len = model.options().max_positions,
-      .max_batch_tokens = std::min(options.max_batch_tokens, model.options().max_batch_tokens),
-      .max_batch_seqs = std::min({options.max_batch_seqs, options.max_batch_tokens, model.options().max_logit_rows}),
-      .max_chunk = options.max_chunk,
-      .eos_token_ids = model.config().eos_ids,
-      .preempt_every = options.preempt_every};
+  const int max_batch_tokens = std::min(options.max_batch_tokens, model.options().max_batch_tokens);
+  return {.num_kv_blocks = num_blocks,
+          .block_size = kKvBlock,
+          .max_model_len = model.options().max_positions,
+          .max_batch_tokens = max_batch_tokens,
+          .max_batch_seqs = std::min({options.max_batch_seqs, max_batch_tokens, model.options().max_logit_rows}),
+          .max_chunk = options.max_chunk,
+          .eos_token_ids = model.config().eos_ids,
+          .preempt_every = options.preempt_every};
 }
 
 }  // namespace
@@ -80,6 +80,7 @@ bool EngineCore::step() {
   scheduler_->commit(step, tokens);
   for (size_t i = 0; i < step.chunks.size(); ++i) {
     const Chunk& chunk = step.chunks[i];
+    if (!scheduler_->contains(chunk.seq)) continue;  // a sink before it ended this one
     SequenceEvent event{.id = chunk.seq,
                         .token = {},
                         .finish = scheduler_->sequence(chunk.seq).finish_reason,

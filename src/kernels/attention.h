@@ -10,7 +10,7 @@ namespace comet {
 struct KvShape {
   int num_kv_heads = 0;
   int head_dim = 0;
-  int bits = 4;  // 4, 8, or 16 (bf16, unrotated: the baseline)
+  int bits = 4;  // 4, 8, or 16 (bf16: the baseline)
 
   int padded_dim() const { return (head_dim + kKeyGroup - 1) / kKeyGroup * kKeyGroup; }
   int num_key_groups() const { return padded_dim() / kKeyGroup; }

@@ -93,6 +93,5 @@ class DeviceBuffer {
 std::unique_ptr<Backend> ref_backend();
 // isa: "" picks the best this machine has; "avx2", "avx512vnni" force one and throw Unsupported when it is absent.
 std::unique_ptr<Backend> cpu_backend(const std::string& isa, std::shared_ptr<ThreadPool> pool);
-std::unique_ptr<Backend> cuda_backend(int device);
 
 }  // namespace comet

@@ -68,6 +68,7 @@ int parse_sliding_window(const JsonFields& f, const std::string& architecture) {
 }
 
 ActFormat parse_site(const JsonFields& f, int channels) {
+  f.allow_only({"n8", "bits2", "rotate", "clip1", "clip2"});
   ActFormat a;
   a.k_in = channels;
   a.k = padded_channels(channels);
@@ -92,11 +93,14 @@ QuantizationConfig parse_quantization(const json& object, const ModelConfig& mod
   if (q.format_version > kFormatVersion)
     throw_unsupported("{}: format_version {} is newer than this program, which reads up to {}", where, q.format_version,
                       kFormatVersion);
+  f.allow_only({"quant_method", "format_version", "quantizer_version", "group_size", "shards", "kv", "sites",
+                "calibration", "recipe"});
   if (f.integer("group_size", 1, INT32_MAX) != kGroup) f.fail("group_size", "128");
   if (f.integer("shards", 1, 1024, 1) != 1)
     throw_unsupported("{}: shards > 1 (tensor parallelism) is not supported yet, only 1", where);
   if (!f.has("kv")) throw_invalid("{}: \"kv\" is missing", f.where());
   const JsonFields kv(f.raw("kv"), f.where() + ".kv");
+  kv.allow_only({"bits", "k_rotate", "v_rotate", "smooth"});
   q.kv.bits = kv.integer("bits", 4, 16);
   if (q.kv.bits != 4 && q.kv.bits != 8 && q.kv.bits != 16) kv.fail("bits", "4, 8 or 16");
   q.kv.k_rotate = kv.boolean("k_rotate", false);

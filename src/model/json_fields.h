@@ -2,10 +2,13 @@
 // Typed reads from JSON with errors that say file, key, what was expected and what was there.
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "base/check.h"
+#include "base/nearest_name.h"
 
 namespace comet {
 
@@ -52,6 +55,13 @@ class JsonFields {
     if (!has(key)) return otherwise;
     if (!object_[key].is_string()) fail(key, "a string");
     return object_[key].get<std::string>();
+  }
+
+  // Throws for a key that is not one of `known`: these are our own files, where a typing error must not pass silently.
+  void allow_only(const std::vector<std::string>& known) const {
+    for (const auto& [key, value] : object_.items())
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        throw_invalid("{}: unknown key \"{}\"; did you mean \"{}\"?", where_, key, nearest_name(key, known));
   }
 
   [[noreturn]] void fail(const char* key, const std::string& expected) const {

@@ -55,6 +55,7 @@ class ModelQuantizer {
         out_(job.output) {
     const ModelConfig& c = checkpoint_.config();
     if (!is_power_of_two(c.head_dim)) recipe_.k_rotate = recipe_.v_rotate = false;  // there is no Hadamard of that size
+    if (c.qk_norm) recipe_.smooth_k = false;  // the norm's gains are shared by all heads; K is rotated anyway
     if (recipe_.needs_calibration())
       calibration_ = std::make_unique<Calibration>(backend, checkpoint_, job.windows, recipe_, threads);
   }

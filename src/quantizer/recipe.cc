@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "quantizer/recipe.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <variant>
 #include <vector>
 
 #include "base/check.h"
 #include "base/mapped_file.h"
+#include "base/nearest_name.h"
 
 namespace comet {
 namespace {
@@ -42,28 +40,13 @@ const Key kKeys[] = {
     {"calibration_windows", &Recipe::calibration_windows, 0, 65536},
 };
 
-int edit_distance(const std::string& a, const std::string& b) {
-  std::vector<int> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    int diagonal = row[0];
-    row[0] = static_cast<int>(i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const int above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 const Key& find_key(const std::string& name, const std::string& where) {
-  const Key* nearest = &kKeys[0];
+  std::vector<std::string> known;
   for (const Key& key : kKeys) {
     if (name == key.name) return key;
-    if (edit_distance(name, key.name) < edit_distance(name, nearest->name)) nearest = &key;
+    known.push_back(key.name);
   }
-  throw_invalid("{}: unknown recipe key \"{}\"; did you mean \"{}\"?", where, name, nearest->name);
+  throw_invalid("{}: unknown recipe key \"{}\"; did you mean \"{}\"?", where, name, nearest_name(name, known));
 }
 
 void set_key(Recipe& recipe, const Key& key, const json& value, const std::string& where) {
