@@ -96,6 +96,7 @@ void add_quantize(CLI::App& app, Run& run) {
       ->allow_extra_args(false);
   c->add_option("--isa", o->q.isa, "Force an instruction set: avx2, avx512vnni (also COMET_ISA)");
   c->add_option("--threads", o->q.threads, "Threads (default: what the process may use)")->check(CLI::Range(0, 1024));
+  c->add_flag("--dry-run", o->q.dry_run, "Check model and recipe and print what would come out; write nothing");
   c->add_flag("--json", o->as_json, "One JSON object instead of the table");
   c->add_flag("-q,--quiet", o->quiet, "No progress, no table");
   c->footer(

@@ -22,27 +22,13 @@ std::vector<std::vector<int32_t>> calibration_windows(const QuantizeOptions& o, 
   return out;
 }
 
-}  // namespace
-
-QuantizeReport quantize(const QuantizeOptions& o, const LayerProgress& progress) {
-  const auto start = std::chrono::steady_clock::now();
-  QuantizeJob job{.input = resolve_model(o.model),
-                  .output = o.output,
-                  .recipe = load_recipe(o.recipe, o.overrides),
-                  .windows = {},
-                  .progress = progress};
-  if (o.calibration_windows > 0) job.recipe.calibration_windows = o.calibration_windows;
-  if (job.recipe.needs_calibration())
-    job.windows = calibration_windows(o, job.input.string(), job.recipe.calibration_windows);
-  const auto pool = std::make_shared<ThreadPool>(o.threads);
-  const std::unique_ptr<Backend> backend = make_backend("cpu", o.isa, pool);
-  const QuantizeSummary summary = quantize_model(job, *backend, *pool);
+QuantizeReport make_report(const QuantizeSummary& summary, const Recipe& recipe, double seconds) {
   QuantizeReport report{.sites = {},
                         .int4_mac_share = summary.int4_mac_share,
                         .input_bytes = summary.input_bytes,
                         .output_bytes = summary.output_bytes,
-                        .seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(),
-                        .recipe_json = to_json(job.recipe).dump()};
+                        .seconds = seconds,
+                        .recipe_json = to_json(recipe).dump()};
   for (const SiteSummary& s : summary.sites)
     report.sites.push_back({.layer = s.layer,
                             .site = to_string(s.site),
@@ -53,6 +39,26 @@ QuantizeReport quantize(const QuantizeOptions& o, const LayerProgress& progress)
                             .clip2 = s.format.clip2,
                             .output_error = s.output_error});
   return report;
+}
+
+}  // namespace
+
+QuantizeReport quantize(const QuantizeOptions& o, const LayerProgress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  QuantizeJob job{.input = resolve_model(o.model),
+                  .output = o.output,
+                  .recipe = load_recipe(o.recipe, o.overrides),
+                  .windows = {},
+                  .progress = progress};
+  if (o.calibration_windows > 0) job.recipe.calibration_windows = o.calibration_windows;
+  if (o.dry_run) return make_report(plan_quantization(job), job.recipe, 0.0);
+  if (job.recipe.needs_calibration())
+    job.windows = calibration_windows(o, job.input.string(), job.recipe.calibration_windows);
+  const auto pool = std::make_shared<ThreadPool>(o.threads);
+  const std::unique_ptr<Backend> backend = make_backend("cpu", o.isa, pool);
+  const QuantizeSummary summary = quantize_model(job, *backend, *pool);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return make_report(summary, job.recipe, seconds);
 }
 
 }  // namespace comet::api

@@ -35,6 +35,10 @@ struct QuantizeJob {
   std::function<void(int, int)> progress;  // layers done, layers
 };
 
+// What quantize_model would make of this model: sizes exactly, n8 as far as it does not hang on calibration (an outlier
+// threshold can only lower it). Writes nothing.
+QuantizeSummary plan_quantization(const QuantizeJob& job);
+
 // The output folder appears under its name only when it is complete. Throws InvalidInput: output exists and is not an
 // empty folder, input is quantized already, a weight is not finite (names tensor and index), disk full.
 QuantizeSummary quantize_model(const QuantizeJob& job, Backend& backend, ThreadPool& threads);
