@@ -22,6 +22,14 @@ struct Dots {
     return _mm256_set1_epi32(word);
   }
 
+  // sum + products of unsigned a and signed b. The empty statement keeps GCC from reassociating the sums of the unrolled
+  // loops into trees, which do not fit the registers.
+  COMET_HD __m256i add_products(__m256i sum, __m256i a, __m256i b) {
+    sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b));
+    asm("" : "+x"(sum));
+    return sum;
+  }
+
   // 32-byte half of a cell -> operand[low or high words][nibble]. flip: 0x80 makes signed codes unsigned, offset 128.
   COMET_HD void load_cell(const uint8_t* p, int half, int flip, __m256i (*operand)[kPlanes]) {
     const __m256i nibble = _mm256_set1_epi8(15);
@@ -48,21 +56,23 @@ struct Dots {
   }
 
   template <int kRows>
-  COMET_HD void score_group(const uint8_t* cells, const int8_t (*q)[kMaxHeadDim], int channel, __m256i (*sum)[2]) {
+  COMET_HD void score_group(const uint8_t* data, const int8_t (*q)[kMaxHeadDim], int key, int channel, __m256i (*sum)[2]) {
+#pragma GCC unroll 2  // a loop would copy every sum once a turn
     for (int part = 0; part < 2; ++part) {
       __m256i sums16[kRows][2][kPlanes];
       for (int r = 0; r < kRows; ++r)
         for (int half = 0; half < 2; ++half)
           for (int n = 0; n < kPlanes; ++n) sums16[r][half][n] = _mm256_setzero_si256();
+#pragma GCC unroll 4
       for (int step = part * 4; step < part * 4 + 4; ++step)
         for (int half = 0; half < 2; ++half) {
           __m256i codes[2][kPlanes];
-          load_cell(cells + static_cast<uint32_t>(step) * kv_cell_bytes(kBits), half, 0, codes);
+          load_cell(data + kv_key_cell(kBits, key, channel + step * kKeyCellChannels), half, 0, codes);
           for (int r = 0; r < kRows; ++r)
             for (int w = 0; w < 2; ++w) {
               const __m256i q_word = broadcast_word(&q[r][channel + step * 8 + w * 4]);
               for (int n = 0; n < kPlanes; ++n)
-                sums16[r][half][n] = _mm256_add_epi16(sums16[r][half][n], _mm256_maddubs_epi16(codes[w][n], q_word));
+                sums16[r][half][n] = add_products(sums16[r][half][n], codes[w][n], q_word);
             }
         }
       for (int r = 0; r < kRows; ++r)
@@ -72,11 +82,11 @@ struct Dots {
 
   // x[row][key] = sum over groups of key scale * (exact dot), in the order of the contract.
   template <int kRows>
-  COMET_HD void scores(const KvLayout& layout, const uint8_t* data, const int8_t (*q)[kMaxHeadDim],
+  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const int8_t (*q)[kMaxHeadDim],
                        const int32_t (*q_sums)[kMaxKeyGroups], float (*x)[kKvBlock]) {
     if constexpr (kRows > kMostRows) {
-      scores<kMostRows>(layout, data, q, q_sums, x);
-      scores<kRows - kMostRows>(layout, data, q + kMostRows, q_sums + kMostRows, x + kMostRows);
+      scores<kMostRows>(layout, data, next, q, q_sums, x);
+      scores<kRows - kMostRows>(layout, data, next, q + kMostRows, q_sums + kMostRows, x + kMostRows);
     } else {
       const uint16_t* scales = reinterpret_cast<const uint16_t*>(data + layout.key_scales);
       const uint8_t* zeros = data + layout.key_zeros;
@@ -91,7 +101,8 @@ struct Dots {
             for (int r = 0; r < kRows; ++r)  // 16-bit products: the sums of q stay within 64 * 127
               sum[r][half] = _mm256_madd_epi16(zero, _mm256_set1_epi32(-q_sums[r][g] & 0xffff));
           }
-          score_group<kRows>(data + static_cast<uint32_t>((g * 4 + column) * 8) * kv_cell_bytes(kBits), q, g * kKeyGroup, sum);
+          prefetch(next + static_cast<uint32_t>((g * 4 + column) * 8) * kv_cell_bytes(kBits), 8 * kv_cell_bytes(kBits));
+          score_group<kRows>(data, q, key, g * kKeyGroup, sum);
           for (int half = 0; half < 2; ++half) {
             const __m256 scale = Simd::load_f16(scales + g * kKvBlock + key + half * 8);
             for (int r = 0; r < kRows; ++r) {
@@ -126,20 +137,22 @@ struct Dots {
   }
 
   template <int kRows>
-  COMET_HD void weigh_channels(const uint8_t* cells, const uint8_t (*p)[kKvBlock], int half, __m256i (*sum)[2]) {
+  COMET_HD void weigh_channels(const uint8_t* values, const uint8_t (*p)[kKvBlock], int channel, int half, __m256i (*sum)[2]) {
+#pragma GCC unroll 4
     for (int part = 0; part < 4; ++part) {
       __m256i sums16[kRows][2][kPlanes];
       for (int r = 0; r < kRows; ++r)
         for (int w = 0; w < 2; ++w)
           for (int n = 0; n < kPlanes; ++n) sums16[r][w][n] = _mm256_setzero_si256();
+#pragma GCC unroll 4
       for (int word = part * 4; word < part * 4 + 4; ++word) {
         __m256i codes[2][kPlanes];
-        load_cell(cells + static_cast<uint32_t>(word) * kv_cell_bytes(kBits), half, 0x80, codes);
+        load_cell(values + kv_value_cell(kBits, word * kValueCellTokens, channel), half, 0x80, codes);
         for (int r = 0; r < kRows; ++r) {
           const __m256i p_word = broadcast_word(&p[r][4 * Simd::word_index(word)]);
           for (int w = 0; w < 2; ++w)
             for (int n = 0; n < kPlanes; ++n)
-              sums16[r][w][n] = _mm256_add_epi16(sums16[r][w][n], _mm256_maddubs_epi16(p_word, codes[w][n]));
+              sums16[r][w][n] = add_products(sums16[r][w][n], p_word, codes[w][n]);
         }
       }
       for (int r = 0; r < kRows; ++r)
@@ -158,7 +171,7 @@ struct Dots {
         for (int half = 0; half < 2; ++half) {
           __m256i sum[kRows][2];
           for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = _mm256_sub_epi32(_mm256_setzero_si256(), broadcast_word(&zero_sums[r]));
-          weigh_channels<kRows>(data + layout.v_codes + static_cast<uint32_t>(column * 16) * kv_cell_bytes(kBits), p, half, sum);
+          weigh_channels<kRows>(data + layout.v_codes, p, column * kValueCellChannels, half, sum);
           for (int r = 0; r < kRows; ++r)
             for (int w = 0; w < 2; ++w)
               OutputFold<Simd>::apply(fold, first + r, column * kValueCellChannels + w * 16 + half * 8, sum[r][w]);
@@ -168,8 +181,9 @@ struct Dots {
 
   // Folds the exact sums of p8 * (code - zero) into the outputs.
   template <int kRows>
-  COMET_HD void values(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
+  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
     alignas(32) float zero_sums[8];
+    prefetch(next + layout.v_codes, layout.key_scales - layout.v_codes);
     sum_zeros(layout, data, p, kRows, zero_sums);
     weigh_rows<kRows>(layout, data, p, zero_sums, 0, fold);
   }

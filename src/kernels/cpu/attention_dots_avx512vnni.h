@@ -30,7 +30,7 @@ struct Dots {
 
   // x[row][key] = sum over groups of key scale * (exact dot), in the order of the contract.
   template <int kRows>
-  COMET_HD void scores(const KvLayout& layout, const uint8_t* data, const int8_t (*q)[kMaxHeadDim],
+  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const int8_t (*q)[kMaxHeadDim],
                        const int32_t (*q_sums)[kMaxKeyGroups], float (*x)[kKvBlock]) {
     constexpr int kColumns = kRows > 4 ? 2 : 4;  // vectors of 16 keys in flight: at most 16 accumulators
     const int groups = layout.dim / kKeyGroup;
@@ -49,11 +49,14 @@ struct Dots {
             for (int r = 0; r < kRows; ++r) sum[r][c] = _mm512_set1_epi32(-kKv8KeyZero * q_sums[r][g]);
           }
         }
-        const uint8_t* cells = data + static_cast<uint32_t>((g * 4 + column) * 8) * kv_cell_bytes(kBits);
+#pragma GCC unroll 8  // a loop would copy every sum once a turn
         for (int step = 0; step < 8; ++step) {
           __m512i low[kColumns], high[kColumns];
-          for (int c = 0; c < kColumns; ++c)
-            load_cell(cells + static_cast<uint32_t>(c * 8 + step) * kv_cell_bytes(kBits), &low[c], &high[c]);
+          for (int c = 0; c < kColumns; ++c) {
+            const uint32_t cell = kv_key_cell(kBits, (column + c) * kKeyCellTokens, g * kKeyGroup + step * kKeyCellChannels);
+            load_cell(data + cell, &low[c], &high[c]);
+            prefetch(next + cell, kv_cell_bytes(kBits));
+          }
           for (int r = 0; r < kRows; ++r) {
             const __m512i q_low = broadcast_word(&q[r][g * kKeyGroup + step * 8]);
             const __m512i q_high = broadcast_word(&q[r][g * kKeyGroup + step * 8 + 4]);
@@ -76,7 +79,7 @@ struct Dots {
 
   // Folds the exact sums of p8 * (code - zero) into the outputs.
   template <int kRows>
-  COMET_HD void values(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
+  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
     constexpr int kColumns = kRows > 4 ? 1 : 2;  // groups of 32 channels in flight
     alignas(64) float zero_sums[16];
     if constexpr (kBits == 4) {
@@ -95,11 +98,14 @@ struct Dots {
           if constexpr (kBits == 4) sum[r][c][0] = _mm512_sub_epi32(sum[r][c][0], broadcast_word(&zero_sums[r]));
           sum[r][c][1] = sum[r][c][0];
         }
-      const uint8_t* cells = data + layout.v_codes + static_cast<uint32_t>(column * 16) * kv_cell_bytes(kBits);
+#pragma GCC unroll 16
       for (int word = 0; word < 16; ++word) {
         __m512i low[kColumns], high[kColumns];
-        for (int c = 0; c < kColumns; ++c)
-          load_cell(cells + static_cast<uint32_t>(c * 16 + word) * kv_cell_bytes(kBits), &low[c], &high[c]);
+        for (int c = 0; c < kColumns; ++c) {
+          const uint32_t cell = layout.v_codes + kv_value_cell(kBits, word * kValueCellTokens, (column + c) * kValueCellChannels);
+          load_cell(data + cell, &low[c], &high[c]);
+          prefetch(next + cell, kv_cell_bytes(kBits));
+        }
         for (int r = 0; r < kRows; ++r) {
           const __m512i p_word = broadcast_word(&p[r][4 * Simd::word_index(word)]);
           for (int c = 0; c < kColumns; ++c) {

@@ -80,42 +80,47 @@ struct IntScheme {
   }
 
   template <int kRows>
-  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, int r, int first_key, bool is_first) {
+  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next, int r,
+                     int first_key, bool is_first) {
     const KvLayout& layout = tile.layout;
-    Dots::template scores<kRows>(layout, data, &s.q[r], &s.q_sums[r], s.x);
-    softmax<kRows>(tile, s, data, r, first_key);
+    Dots::template scores<kRows>(layout, data, next, &s.q[r], &s.q_sums[r], s.x);
+    if (tile.num_keys[r] - first_key >= kKvBlock)  // the fewest keys of these rows
+      softmax<false>(tile, s, data, r, kRows, first_key);
+    else
+      softmax<true>(tile, s, data, r, kRows, first_key);
     merge(state, s, r, kRows, is_first);
     const OutputFold<S> fold{state.split_o + r * layout.dim, layout.dim, is_first, s.down, s.scale_old, s.scale_new};
-    Dots::template values<kRows>(layout, data, s.p, fold);
+    Dots::template values<kRows>(layout, data, next, s.p, fold);
   }
 
   // x -> block_m, block_l, p8, down. Masked keys never meet a scale: their x is -inf and their u is 0 by selection.
-  template <int kRows>
-  COMET_HD void softmax(const AttentionTile& tile, Scratch& s, const uint8_t* data, int r, int first_key) {
+  template <bool kIsMasked>
+  __attribute__((noinline)) static void softmax(const AttentionTile& tile, Scratch& s, const uint8_t* data, int r, int rows, int first_key) {
     alignas(64) float lanes[kStepRows][S::kLanes], sums[kStepRows][S::kLanes];
-    typename S::Mask masks[kRows][kVectors];
-    for (int i = 0; i < kRows; ++i) {
-      const auto c = S::set(s.c[r + i]), masked = S::set(-__builtin_inff());
+    const auto masked = S::set(-__builtin_inff()), zero = S::set(0.0f);
+    for (int i = 0; i < rows; ++i) {
+      const auto c = S::set(s.c[r + i]);
       auto top = masked;
       for (int v = 0; v < kVectors; ++v) {
-        masks[i][v] = S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes);
-        const auto x = S::select(masks[i][v], S::mul(c, S::load(&s.x[i][v * S::kLanes])), masked);
+        auto x = S::mul(c, S::load(&s.x[i][v * S::kLanes]));
+        if constexpr (kIsMasked) x = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), x, masked);
         S::store(&s.x[i][v * S::kLanes], x);
         top = S::max(top, x);
       }
       S::store(lanes[i], top);
     }
-    S::template fold_lanes<typename S::Max>(lanes, kRows, s.block_m);
+    S::template fold_lanes<typename S::Max>(lanes, rows, s.block_m);
 
-    typename S::Float sv[kVectors];
+    typename S::Float value_scales[kVectors];
     for (int v = 0; v < kVectors; ++v)
-      sv[v] = S::load_f16(reinterpret_cast<const uint16_t*>(data + tile.layout.value_scales) + v * S::kLanes);
-    for (int i = 0; i < kRows; ++i) {
-      const auto block_m = S::set(s.block_m[i]), zero = S::set(0.0f);
+      value_scales[v] = S::load_f16(reinterpret_cast<const uint16_t*>(data + tile.layout.value_scales) + v * S::kLanes);
+    for (int i = 0; i < rows; ++i) {
+      const auto block_m = S::set(s.block_m[i]);
       auto top = zero, sum = zero;
       for (int v = 0; v < kVectors; ++v) {
         const auto p = exp2_rounded_lanes<S>(S::sub(S::load(&s.x[i][v * S::kLanes]), block_m));
-        const auto u = S::select(masks[i][v], S::mul(p, sv[v]), zero);
+        auto u = S::mul(p, value_scales[v]);
+        if constexpr (kIsMasked) u = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), u, zero);
         S::store(&s.x[i][v * S::kLanes], u);
         sum = S::add(sum, p);
         top = S::max(top, u);
@@ -123,14 +128,14 @@ struct IntScheme {
       S::store(lanes[i], top);
       S::store(sums[i], sum);
     }
-    S::template fold_lanes<typename S::Max>(lanes, kRows, s.mu);
-    S::template fold_lanes<typename S::Sum>(sums, kRows, s.block_l);
-    for (int i = 0; i < kRows; i += S::kLanes) {
-      const auto mu = S::load(s.mu + i), zero = S::set(0.0f);
+    S::template fold_lanes<typename S::Max>(lanes, rows, s.mu);
+    S::template fold_lanes<typename S::Sum>(sums, rows, s.block_l);
+    for (int i = 0; i < rows; i += S::kLanes) {
+      const auto mu = S::load(s.mu + i);
       S::store(s.up + i, S::select(S::is_less(zero, mu), S::div(S::set(255.0f), mu), zero));
       S::store(s.down + i, S::div(mu, S::set(255.0f)));
     }
-    for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < rows; ++i) {
       const auto up = S::set(s.up[i]);
       typename S::Int codes[kVectors];
       for (int v = 0; v < kVectors; ++v) codes[v] = S::round_to_int(S::mul(S::load(&s.x[i][v * S::kLanes]), up));

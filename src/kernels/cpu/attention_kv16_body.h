@@ -30,7 +30,9 @@ struct Kv16Scheme {
   }
 
   template <int kRows>
-  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, int r, int first_key, bool is_first) {
+  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next, int r,
+                     int first_key, bool is_first) {
+    prefetch(next, tile.layout.bytes);
     const uint16_t* keys = reinterpret_cast<const uint16_t*>(data);
     const uint16_t* values = reinterpret_cast<const uint16_t*>(data + tile.layout.v_codes);
     scores<kRows>(tile, s, keys, r);

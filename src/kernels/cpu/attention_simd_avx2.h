@@ -21,7 +21,7 @@ struct Simd {
   COMET_HD Float widen_bf16(__m128i words) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16)); }
   COMET_HD Float load_bf16(const uint16_t* p) { return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
-  // The lanes whose index is below n; n may be negative or above 8.
+  // The lanes whose index is below n; n may be negative or above 8. (load_first, store_first: n >= 1.)
   COMET_HD Mask first_lanes(int n) {
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
   }
@@ -29,8 +29,9 @@ struct Simd {
   COMET_HD Mask is_less(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
   COMET_HD Float load_first(const float* p, int n) { return _mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n))); }
   COMET_HD Float load_first_bf16(const uint16_t* p, int n) {
+    if (n >= 8) return load_bf16(p);
     alignas(16) uint16_t words[8] = {};
-    __builtin_memcpy(words, p, static_cast<size_t>(n < 8 ? n : 8) * sizeof(uint16_t));
+    __builtin_memcpy(words, p, static_cast<size_t>(n) * sizeof(uint16_t));
     return load_bf16(words);
   }
   COMET_HD void store_first(float* p, Float x, int n) { _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n)), x); }

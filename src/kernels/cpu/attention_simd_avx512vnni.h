@@ -23,7 +23,7 @@ struct Simd {
     return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
   }
 
-  // The lanes whose index is below n; n may be negative or above 16.
+  // The lanes whose index is below n; n may be negative or above 16. (load_first, store_first: n >= 1.)
   COMET_HD Mask first_lanes(int n) { return static_cast<Mask>(_bzhi_u32(0xffffu, n < 0 ? 0u : n > 16 ? 16u : static_cast<unsigned>(n))); }
   COMET_HD Float select(Mask m, Float yes, Float no) { return _mm512_mask_blend_ps(m, no, yes); }
   COMET_HD Mask is_less(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
@@ -58,7 +58,7 @@ struct Simd {
     return _mm512_cmpeq_epi32_mask(and_int(bits(a), exponent), exponent) != 0;
   }
 
-  // The low 16 bits / low 8 bits (signed saturation never strikes) of each lane, in order.
+  // The low 16 bits / low 8 bits of each lane, in order.
   COMET_HD void store_16(uint16_t* p, Int a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
   COMET_HD void store_8(int8_t* p, Int a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
 

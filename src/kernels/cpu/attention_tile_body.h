@@ -103,9 +103,9 @@ COMET_HD void close_split(const AttentionTile& tile, TileState& state, int r, in
   }
 }
 
-// Lines of a kv_block that the next step will read.
+// Asks for bytes of the next kv_block: block tables jump, which no hardware prefetcher follows.
 COMET_HD void prefetch(const uint8_t* p, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 3);
+  for (uint32_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, 2);
 }
 
 template <class S, class Scheme>
@@ -124,20 +124,21 @@ uint32_t attend_tile(const AttentionTile& tile) {
     const int first_key = block * kKvBlock;
     while (first_row < tile.num_rows && tile.num_keys[first_row] <= first_key) ++first_row;
     const uint8_t* data = tile.cache + static_cast<size_t>(tile.block_table[block]) * tile.block_stride;
-    if (block + 1 < tile.end_block && tile.num_rows <= kStepRows)
-      prefetch(tile.cache + static_cast<size_t>(tile.block_table[block + 1]) * tile.block_stride, tile.layout.bytes);
+    const int next_block = block + 1 < tile.end_block ? block + 1 : block;
+    const uint8_t* next = tile.cache + static_cast<size_t>(tile.block_table[next_block]) * tile.block_stride;
+    if (tile.layout.bits != 16) prefetch(next + tile.layout.key_scales, tile.layout.bytes - tile.layout.key_scales);
     const bool is_first = block % kBlocksPerSplit == 0;
     for (int r = first_row; r < tile.num_rows; r += kStepRows) {
       const int rows = tile.num_rows - r < kStepRows ? tile.num_rows - r : kStepRows;
       switch (rows) {
-        case 1: Scheme::template step<1>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 2: Scheme::template step<2>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 3: Scheme::template step<3>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 4: Scheme::template step<4>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 5: Scheme::template step<5>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 6: Scheme::template step<6>(tile, state, scratch, data, r, first_key, is_first); break;
-        case 7: Scheme::template step<7>(tile, state, scratch, data, r, first_key, is_first); break;
-        default: Scheme::template step<8>(tile, state, scratch, data, r, first_key, is_first); break;
+        case 1: Scheme::template step<1>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 2: Scheme::template step<2>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 3: Scheme::template step<3>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 4: Scheme::template step<4>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 5: Scheme::template step<5>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 6: Scheme::template step<6>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        case 7: Scheme::template step<7>(tile, state, scratch, data, next, r, first_key, is_first); break;
+        default: Scheme::template step<8>(tile, state, scratch, data, next, r, first_key, is_first); break;
       }
     }
     const bool is_last_of_split = (block + 1) % kBlocksPerSplit == 0;

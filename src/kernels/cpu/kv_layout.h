@@ -3,8 +3,8 @@
 //
 // A layer's cache is [kv_block][kv head], each entry is what KvLayout describes, from its start:
 //
-//   K codes        cells [padded_dim / 64][4][8]: 64 channels, 16 tokens, 8 channels
-//   V codes        cells [padded_dim / 32][16]:   32 channels, 4 tokens
+//   K codes        cells [padded_dim / 8][4]:      8 channels, 16 tokens
+//   V codes        cells [padded_dim / 64][16][2]: 64 channels, 4 tokens, 32 channels
 //   key scales     fp16 [padded_dim / 64][64 tokens]
 //   value scales   fp16 [64 tokens]
 //   key zeros      u8 [padded_dim / 64][64 tokens]   (4 bits only)
@@ -58,8 +58,7 @@ COMET_HD constexpr uint32_t kv_cell_bytes(int bits) { return static_cast<uint32_
 
 // Offset of a code's byte from the start of the K codes or V codes; for 4 bits the nibble is kv_*_is_high.
 COMET_HD constexpr uint32_t kv_key_cell(int bits, int token, int channel) {
-  const int group = channel / kKeyGroup, step = channel % kKeyGroup / kKeyCellChannels;
-  return static_cast<uint32_t>((group * 4 + token / kKeyCellTokens) * 8 + step) * kv_cell_bytes(bits);
+  return static_cast<uint32_t>(channel / kKeyCellChannels * 4 + token / kKeyCellTokens) * kv_cell_bytes(bits);
 }
 COMET_HD constexpr bool kv_key_is_high(int channel) { return (channel & 4) != 0; }
 COMET_HD constexpr uint32_t kv_key_byte(int bits, int token, int channel) {
@@ -68,7 +67,8 @@ COMET_HD constexpr uint32_t kv_key_byte(int bits, int token, int channel) {
 }
 
 COMET_HD constexpr uint32_t kv_value_cell(int bits, int token, int channel) {
-  return static_cast<uint32_t>(channel / kValueCellChannels * 16 + token / kValueCellTokens) * kv_cell_bytes(bits);
+  const int pair = channel / (2 * kValueCellChannels), half = channel / kValueCellChannels % 2;
+  return static_cast<uint32_t>((pair * 16 + token / kValueCellTokens) * 2 + half) * kv_cell_bytes(bits);
 }
 COMET_HD constexpr bool kv_value_is_high(int channel) { return (channel & 16) != 0; }
 COMET_HD constexpr uint32_t kv_value_byte(int bits, int token, int channel) {

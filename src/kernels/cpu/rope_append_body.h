@@ -8,12 +8,12 @@ namespace comet {
 
 template <class S>
 struct RopeAppend {
-  // n values of a head, then zeros up to kMaxHeadDim.
+  // The values of a head, then zeros up to the padded dimension.
   COMET_HD void load_head(const RopeAppendTokens& a, int64_t at, float* x) {
     const int d = a.head_dim;
     const uint16_t* words = static_cast<const uint16_t*>(a.qkv) + at;
     const float* floats = static_cast<const float*>(a.qkv) + at;
-    for (int i = 0; i < kMaxHeadDim; i += S::kLanes) {
+    for (int i = 0; i < a.layout.dim; i += S::kLanes) {
       auto v = S::set(0.0f);
       if (i < d) v = a.qkv_is_bf16 ? S::load_first_bf16(words + i, d - i) : S::load_first(floats + i, d - i);
       S::store(x + i, v);
@@ -107,7 +107,7 @@ struct RopeAppend {
 
   COMET_HD void write_key(const KvLayout& layout, uint8_t* data, int token, int group, const int8_t* codes, KvGroupParams params) {
     uint8_t* cell = data + kv_key_byte(layout.bits, token, group * kKeyGroup);
-    for (int step = 0; step < 8; ++step, cell += kv_cell_bytes(layout.bits)) {
+    for (int step = 0; step < 8; ++step, cell += 4 * kv_cell_bytes(layout.bits)) {
       uint32_t low, high;
       __builtin_memcpy(&low, codes + step * 8, 4);
       __builtin_memcpy(&high, codes + step * 8 + 4, 4);
@@ -125,8 +125,8 @@ struct RopeAppend {
   }
 
   COMET_HD void write_value(const KvLayout& layout, uint8_t* data, int token, const int8_t* codes, KvGroupParams params) {
-    uint8_t* cell = data + layout.v_codes + kv_value_byte(layout.bits, token, 0);
-    for (int c = 0; c < layout.dim; c += kValueCellChannels, cell += 16 * kv_cell_bytes(layout.bits))
+    for (int c = 0; c < layout.dim; c += kValueCellChannels) {
+      uint8_t* cell = data + layout.v_codes + kv_value_byte(layout.bits, token, c);
       for (int w = 0; w < 16; ++w) {
         const uint8_t low = static_cast<uint8_t>(codes[c + w]), high = static_cast<uint8_t>(codes[c + 16 + w]);
         if (layout.bits == 4) {
@@ -136,6 +136,7 @@ struct RopeAppend {
           cell[4 * w + 64] = high;
         }
       }
+    }
     __builtin_memcpy(data + layout.value_scales + token * 2, &params.scale.bits, 2);
     if (layout.bits == 4) data[layout.value_zeros + static_cast<uint32_t>(token)] = params.zero;
   }
@@ -173,6 +174,7 @@ struct RopeAppend {
     const int d = a.head_dim, position = a.batch->positions[t], slot = position % kKvBlock;
     const int64_t row = t * (a.num_heads + 2 * a.num_kv_heads) * d;
     alignas(64) float x[kMaxHeadDim], value[kMaxHeadDim];
+    for (int i = a.layout.dim; i < kMaxHeadDim; i += S::kLanes) S::store(x + i, S::set(0.0f));  // for apply_norm
     bool finite = true;
     for (int h = 0; h < a.num_heads + a.num_kv_heads; ++h) {
       const bool is_query = h < a.num_heads;
