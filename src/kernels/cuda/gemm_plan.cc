@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kRows = 128;           // rows of a tile
 constexpr int kMaxPassStripsHost = 4;
+constexpr int kGemvCtasPerSmHost = 2;
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
@@ -73,11 +74,10 @@ GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
 
 GemmPlan gemv_plan(const GemmProblem& p, int num_ctas) {
   GemmPlan plan;
-  const int strips = num_strips(p.n);
-  plan.ctas = std::min(strips, num_ctas);
+  const int pairs = ceil_div(num_strips(p.n), 2);  // 32 rows, that always go together
+  plan.ctas = std::min(pairs, num_ctas);
   plan.schedule.groups = p.k / kGroup;
-  const int most = ceil_div(strips, plan.ctas), passes = ceil_div(most, kMaxPassStripsHost);
-  plan.strips_per_pass = ceil_div(most, passes);
+  plan.strips_per_pass = std::min(kMaxPassStripsHost, 2 * ceil_div(pairs, plan.ctas));
   return plan;
 }
 
@@ -89,12 +89,14 @@ struct StageCost {
   int tile_m;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 0.408, 0.524}, {64, 0.464, 0.574},  {96, 0.403, 0.0},
-                                     {128, 0.443, 0.0},  {192, 0.507, 0.0}, {256, 0.643, 0.0}};
-constexpr double kLaunchUs = 1.27, kEpilogueTokenUs = 0.0099;
-constexpr double kSplitUs = 2.76, kSplitTokenUs = 0.0034, kContributorUs = 0.813, kSplitStage = 1.08;
-constexpr double kClusterUs = 0.678, kClusterCtaUs = 0.567, kClusterTokenUs = 0.0258;
-constexpr double kTokenByteWeight = 0.364;  // a token byte, from L2, against a weight byte
+constexpr StageCost kStageCosts[] = {{32, 0.309, 0.419}, {64, 0.376, 0.502},  {96, 0.335, 0.0},
+                                     {128, 0.380, 0.0},  {192, 0.493, 0.0}, {256, 0.666, 0.0}};
+constexpr double kLaunchUs = 1.84, kEpilogueTokenUs = 0.00736;
+constexpr double kSplitUs = 2.49, kSplitTokenUs = 0.0104, kContributorUs = 0.72, kSplitStage = 1.01;
+constexpr double kClusterUs = 1.41, kClusterCtaUs = 0.45, kClusterTokenUs = 0.0149;
+// A long run behind whole waves: the SMs read different k of the tokens then, and the L2 serves them worse.
+constexpr double kOutOfStepStage = 1.3, kOutOfStepShare = 0.6;
+constexpr double kTokenByteWeight = 0.247;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
 // Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
 constexpr double kClusterShare = 0.82;
@@ -115,7 +117,8 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
     const int contributors = ceil_div(s.groups, s.range_groups) + (s.groups % s.range_groups != 0 ? 1 : 0);
-    us += s.range_groups * stage * kSplitStage + (s.full_tiles > 0 ? 0.5 : 0.0) + kSplitUs + kSplitTokenUs * plan.tile_m +
+    const bool out_of_step = s.full_tiles > 0 && plan.tile_m >= 192 && s.range_groups > kOutOfStepShare * s.groups;
+    us += s.range_groups * stage * (out_of_step ? kOutOfStepStage : kSplitStage) + (s.full_tiles > 0 ? 0.5 : 0.0) + kSplitUs + kSplitTokenUs * plan.tile_m +
           kContributorUs * std::max(0, contributors - 2) * plan.tile_m / 64.0 +
           epilogue * (s.range_groups <= s.groups ? 1 : 2);
   }
@@ -147,12 +150,9 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 
 namespace {
 
-// Above this many bytes two gemv CTAs on an SM stream faster; below, the place is the next kernel's, which prefetches there.
-constexpr double kPairedGemvBytes = 24e6;
-
 GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
-  if (p.m <= kMaxGemvTokens) return gemv_plan(p, weight_bytes > kPairedGemvBytes ? 2 * num_sms : num_sms);
+  if (p.m <= kMaxGemvTokens) return gemv_plan(p, kGemvCtasPerSmHost * num_sms);
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
   for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {

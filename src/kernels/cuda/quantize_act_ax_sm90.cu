@@ -10,7 +10,9 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kWarps = 8, kThreads = kWarps * 32;
+// Few tokens: a token is all that an SM has, so all its warps share it. Many: smaller CTAs hide each other's barriers.
+constexpr int kMostThreads = 1024, kManyTokensThreads = 512;
+constexpr int kManyTokens = 132;
 constexpr int kChains = 128;  // of the stated sum of squares
 
 struct KernelArgs {
@@ -68,20 +70,36 @@ __device__ void compute_rms_inverse(const KernelArgs& k, const float* row, Share
 }
 
 __device__ void stage_row(const KernelArgs& k, size_t row_index, float* row, Shared& s) {
-  const int n = k.p.format.k_in;
-  for (int i = threadIdx.x; i < n; i += kThreads) row[i] = source(k, row_index, i);
+  const int n = k.p.format.k_in, threads = blockDim.x;
+  const bool is_float = k.p.source == ActSource::f32 || k.p.source == ActSource::rms_norm;
+  if (is_float && n % 4 == 0) {
+    const float4* from = reinterpret_cast<const float4*>(static_cast<const float*>(k.a.x) + row_index * n);
+#pragma unroll 4
+    for (int i = threadIdx.x; i < n / 4; i += threads) reinterpret_cast<float4*>(row)[i] = from[i];
+  } else {
+    for (int i = threadIdx.x; i < n; i += threads) row[i] = source(k, row_index, i);
+  }
   __syncthreads();
   if (k.p.source != ActSource::rms_norm) return;
   compute_rms_inverse(k, row, s);
-  for (int i = threadIdx.x; i < n; i += kThreads) row[i] = (row[i] * s.inverse) * load_as_float(k.a.gain, k.a.gain_dtype, i);
+#pragma unroll 4
+  for (int i = threadIdx.x; i < n; i += threads) row[i] = (row[i] * s.inverse) * load_as_float(k.a.gain, k.a.gain_dtype, i);
   __syncthreads();
 }
 
 // The 4 channels of a lane after permutation.
 __device__ void gather(const KernelArgs& k, size_t row_index, const float* row, int first, float (&x)[4]) {
+  int channels[4];
+  if (k.a.perm != nullptr) {
+    const int4 p = *reinterpret_cast<const int4*>(k.a.perm + first);
+    channels[0] = p.x, channels[1] = p.y, channels[2] = p.z, channels[3] = p.w;
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) channels[i] = first + i < k.p.format.k_in ? first + i : -1;
+  }
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int channel = k.a.perm != nullptr ? k.a.perm[first + i] : (first + i < k.p.format.k_in ? first + i : -1);
+    const int channel = channels[i];
     x[i] = channel < 0 ? 0.0f : (k.is_staged ? row[channel] : source(k, row_index, channel));
   }
 }
@@ -144,13 +162,13 @@ __device__ GroupCode group_code(const ActFormat& f, const TokenScales& s, int gr
   return {static_cast<float>(m) * s.sx, 7.0f, m, amax2 < kMinAmax};
 }
 
-__global__ void __launch_bounds__(kThreads) quantize_act_ax_sm90_kernel(const __grid_constant__ KernelArgs k) {
+__global__ void __launch_bounds__(kMostThreads) quantize_act_ax_sm90_kernel(const __grid_constant__ KernelArgs k) {
   extern __shared__ float buffer[];  // x[k] after rotation, amax[groups], then the staged row
   __shared__ Shared s;
   const ActFormat& f = k.p.format;
-  const int groups = f.k / kGroup, token = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int groups = f.k / kGroup, token = blockIdx.x, warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   float* amax = buffer + f.k;
-  float* row = amax + groups;
+  float* row = amax + round_up(groups, 4);
   const bool is_padding = token >= k.p.m;
   ptx::allow_next_kernel();
   ptx::wait_for_previous_kernel();
@@ -159,7 +177,7 @@ __global__ void __launch_bounds__(kThreads) quantize_act_ax_sm90_kernel(const __
   if (!is_padding) {
     const size_t row_index = k.a.row_ids != nullptr ? k.a.row_ids[token] : token;
     if (k.is_staged) stage_row(k, row_index, row, s);
-    for (int g = warp; g < groups; g += kWarps) {
+    for (int g = warp; g < groups; g += warps) {
       float x[4];
       gather(k, row_index, row, g * kGroup + lane * 4, x);
       if (f.rotate && g >= f.num_int8_groups) rotate(x, lane, k.hadamard_scale);
@@ -177,7 +195,7 @@ __global__ void __launch_bounds__(kThreads) quantize_act_ax_sm90_kernel(const __
   const TokenScales scales = s.is_bad ? TokenScales{0.0f, 1}
                                       : token_scales(s.amax[0], s.amax[1], f.clip1, f.clip2, region2_limit(f.bits2), k.rmax);
   uint32_t osum = 0;
-  for (int g = warp; g < groups; g += kWarps) {
+  for (int g = warp; g < groups; g += warps) {
     uint32_t bytes = 0;
     int sum = 0, multiplier = 1;
     if (scales.sx != 0.0f) {
@@ -213,7 +231,7 @@ void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActA
   const KernelArgs k{p, args, hadamard_scale(kGroup), max_region1_factor(p.format), stages_row(p, args)};
   static const bool allowed = (allow_shared_bytes(quantize_act_ax_sm90_kernel, kMostRowBytes), true);
   static_cast<void>(allowed);
-  launch_dependent(quantize_act_ax_sm90_kernel, {padded_tokens(p.m), kThreads, shared_bytes, stream}, k);
+  launch_dependent(quantize_act_ax_sm90_kernel, {padded_tokens(p.m), p.m > kManyTokens ? kManyTokensThreads : kMostThreads, shared_bytes, stream}, k);
 }
 
 }  // namespace comet::cuda

@@ -7,7 +7,7 @@ namespace comet::cuda {
 
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream) {
   COMET_CHECK(args.out.layout == ActLayout::tiles_sm90, "quantize_act_ax_sm90 writes tiles_sm90 only");
-  const int floats = p.format.k + p.format.k / kGroup + (stages_row(p, args) ? p.format.k_in : 0);
+  const int floats = p.format.k + round_up(p.format.k / kGroup, 4) + (stages_row(p, args) ? p.format.k_in : 0);
   const int bytes = floats * static_cast<int>(sizeof(float));
   if (bytes > kMostRowBytes)
     throw_unsupported("quantize_act_ax_sm90 keeps {} bytes of a row of {} channels in shared memory; there is room for {}", bytes,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole strips of 16 rows, its warps split k (warp w takes the
-// chunks w, w + 8, .. of kChunk groups), every warp feeds itself through a ring of chunks in shared memory, and mma.m16n8k32
-// multiplies. No reduction leaves the CTA. A CTA takes a third or half of an SM, so that the next kernel's prefetch weights meanwhile.
+// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole pairs of strips (32 rows), its warps split k (warp w takes
+// the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair x a group, one bulk copy) in shared memory,
+// and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM, so that the next kernel's CTAs can prefetch meanwhile.
 #pragma once
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
@@ -15,17 +15,16 @@ namespace comet::cuda {
 
 constexpr int kGemvWarps = 8;
 constexpr int kGemvThreads = kGemvWarps * 32;
-constexpr int kMaxPassStrips = 4;
-
-// CTAs that fit an SM: two of this kernel and, where registers allow, one of the next.
-constexpr int gemv_ctas_per_sm(int blocks) { return blocks == 1 ? 3 : 2; }
-constexpr int kChunk = 2;  // groups of a strip that a warp takes at a time
+constexpr int kGemvCtasPerSm = 2;
+constexpr int kPair = 2;           // strips of a chunk
+constexpr int kMaxPassPairs = 2;   // that a CTA computes together
+constexpr int kMaxPassStrips = kPair * kMaxPassPairs;
 
 // Byte offsets in dynamic shared memory.
 template <class Weights, int kBlocks>
 struct GemvShared {
-  static constexpr int kSlotBytes = kChunk * Weights::kUnitBytes;
-  static constexpr int kSlots = Weights::kUnitBytes > 1100 ? 2 : kBlocks == 1 ? 3 : 4;  // of one warp's ring
+  static constexpr int kSlotBytes = kPair * Weights::kUnitBytes;
+  static constexpr int kSlots = Weights::kUnitBytes > 1100 ? 2 : 6 - kBlocks;  // of one warp's ring
   static constexpr int kRingBytes = kSlots * kSlotBytes;
   static constexpr int kSumsAt = kGemvWarps * kRingBytes;
   static constexpr int kPartBytes = kMaxPassStrips * kBlocks * 32 * 16;  // one warp's accumulators of a pass
@@ -33,21 +32,21 @@ struct GemvShared {
   static constexpr int kBytes = kBarriersAt + kGemvWarps * kSlots * 8;
 };
 
-// The order in which a warp meets its weights: passes of strips, in a pass its chunks, in a chunk the strips.
+// The order in which a warp meets its chunks: passes of pairs, in a pass its groups, in a group the pairs.
 struct ChunkCursor {
-  int strip_end, pass_strips, groups, warp;
+  int pair_end, pass_pairs, groups, warp;
   int pass_first, pass_count, group, index;
 
   __device__ void begin_pass(int first) {
-    pass_first = first, pass_count = min(pass_strips, strip_end - first);
-    group = warp * kChunk, index = 0;
+    pass_first = first, pass_count = min(pass_pairs, pair_end - first);
+    group = warp, index = 0;
   }
-  __device__ bool done() const { return pass_first >= strip_end || warp * kChunk >= groups; }
+  __device__ bool done() const { return pass_first >= pair_end || warp >= groups; }
   __device__ void advance() {
     if (++index < pass_count) return;
     index = 0;
-    group += kGemvWarps * kChunk;
-    if (group >= groups) begin_pass(pass_first + pass_strips);
+    group += kGemvWarps;
+    if (group >= groups) begin_pass(pass_first + pass_pairs);
   }
 };
 
@@ -64,14 +63,11 @@ struct Gemv {
     return base + Shared::kSumsAt + of_warp * Shared::kPartBytes + index * 16;
   }
 
-  // All lanes come here; the first kChunk issue a group each.
   __device__ void copy(const ChunkCursor& c, int slot) const {
-    const int count = min(kChunk, args.schedule.groups - c.group);
-    if (lane == 0) ptx::mbarrier_arrive_expect(full(slot), count * Weights::kUnitBytes);
-    __syncwarp();
-    if (lane >= count) return;
-    const size_t unit = unit_index(args.schedule.groups, c.pass_first + c.index, c.group + lane);
-    ptx::bulk_copy(place(slot) + lane * Weights::kUnitBytes, args.weights + unit * Weights::kUnitBytes, Weights::kUnitBytes, full(slot));
+    if (lane != 0) return;
+    const size_t unit = unit_index(args.schedule.groups, (c.pass_first + c.index) * kPair, c.group);
+    ptx::mbarrier_arrive_expect(full(slot), Shared::kSlotBytes);
+    ptx::bulk_copy(place(slot), args.weights + unit * Weights::kUnitBytes, Shared::kSlotBytes, full(slot));
   }
 
   // The tokens of a group as column operands: x[block][half] holds words 4 half .. 4 half + 3.
@@ -85,11 +81,6 @@ struct Gemv {
                              ? *reinterpret_cast<const uint4*>(from + block * kBlockBytes + half * 512)
                              : uint4{0, 0, 0, 0};
   }
-  __device__ void load_chunk_tokens(int group, uint4 (&x)[kChunk][kBlocks][2]) const {
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) load_tokens(group + i, x[i]);
-  }
-
   static __device__ void multiply(int32_t (&acc)[kBlocks][4], const uint32_t (&a)[16], const uint4 (&x)[kBlocks][2]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half)
@@ -116,11 +107,11 @@ struct Gemv {
     Scaler<Weights::kOffset128> scaler;
   };
   __device__ int finish_token() const { return warp % kBlocks * kBlockTokens + lane % 4 * 2; }
-  __device__ int finish_row(int pass_first) const { return (pass_first + warp / kBlocks) * kStripRows + lane / 4; }
+  __device__ int finish_row(int pass_first) const { return (pass_first * kPair + warp / kBlocks) * kStripRows + lane / 4; }
 
   // Adds the warps' parts; every thread then finishes four outputs.
   __device__ void finish(int pass_first, int pass_count, const Finish& f) const {
-    if (warp / kBlocks >= pass_count) return;
+    if (warp / kBlocks >= pass_count * kPair) return;
     uint32_t sum[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int w = 0; w < kGemvWarps; ++w) {
@@ -145,17 +136,18 @@ struct Gemv {
   }
 
   __device__ void run() const {
-    const int strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x, groups = args.schedule.groups;
-    ChunkCursor ahead{static_cast<int>(static_cast<int64_t>(strips) * (cta + 1) / ctas), args.strips_per_pass, groups, warp, 0, 0, 0, 0};
-    ahead.begin_pass(static_cast<int>(static_cast<int64_t>(strips) * cta / ctas));
+    const int64_t pairs = (num_strips(args.n) + kPair - 1) / kPair, cta = blockIdx.x, ctas = gridDim.x;
+    const int groups = args.schedule.groups;
+    ChunkCursor ahead{static_cast<int>(pairs * (cta + 1) / ctas), args.strips_per_pass / kPair, groups, warp, 0, 0, 0, 0};
+    ahead.begin_pass(static_cast<int>(pairs * cta / ctas));
     ChunkCursor pass = ahead;
     for (int slot = 0; slot < Shared::kSlots && !ahead.done(); ++slot, ahead.advance()) copy(ahead, slot);
     bool told = ahead.done();
     if (told) ptx::allow_next_kernel();
     ptx::wait_for_previous_kernel();
 
-    uint4 x[kChunk][kBlocks][2];
-    load_chunk_tokens(warp * kChunk, x);
+    uint4 x[kBlocks][2], next[kBlocks][2];
+    load_tokens(warp, x);
     uint32_t r[kBlocks][2];
     Finish f;
 #pragma unroll
@@ -171,25 +163,24 @@ struct Gemv {
     }
     int slot = 0;
     uint32_t parity = 0;
-    for (; pass.pass_first < pass.strip_end; pass.begin_pass(pass.pass_first + pass.pass_strips)) {
+    for (; pass.pass_first < pass.pair_end; pass.begin_pass(pass.pass_first + pass.pass_pairs)) {
       int32_t acc[kMaxPassStrips][kBlocks][4] = {};
       f.scaler.load(args, finish_row(pass.pass_first));
-      for (int group = warp * kChunk; group < groups; group += kGemvWarps * kChunk) {
+      for (int group = warp; group < groups; group += kGemvWarps) {
+        const bool is_last = group + kGemvWarps >= groups;
+        load_tokens(is_last ? warp : group + kGemvWarps, next);  // behind the last group comes the next pass
 #pragma unroll
-        for (int i = 0; i < kMaxPassStrips; ++i) {
+        for (int i = 0; i < kMaxPassPairs; ++i) {
           if (i >= pass.pass_count) break;
           ptx::mbarrier_wait(full(slot), parity);
-          typename Weights::Raw raw[kChunk];
+          typename Weights::Raw raw[kPair];
 #pragma unroll
-          for (int j = 0; j < kChunk; ++j) raw[j] = Weights::fetch(place(slot) + j * Weights::kUnitBytes, lane);
+          for (int j = 0; j < kPair; ++j) raw[j] = Weights::fetch(place(slot) + j * Weights::kUnitBytes, lane);
 #pragma unroll
-          for (int j = 0; j < kChunk; ++j) {
-            if (group + j >= groups) break;  // the last chunk of an odd k / 128; its place holds no weights
+          for (int j = 0; j < kPair; ++j) {
             uint32_t a[16];
             Weights::unpack(raw[j], a);
-            multiply(acc[i], a, x[j]);
-            const int next = j + 1 < kChunk ? group + j + 1 : group + kGemvWarps * kChunk;
-            if (group + j < args.num_int8_groups && next >= args.num_int8_groups) scale_region1(acc[i], r);
+            multiply(acc[i * kPair + j], a, x);
           }
           // Only behind the products is it certain that the loads from the ring have come back: the copy engine does not
           // wait for them (issued in front, a refill overtook them once in a million).
@@ -201,8 +192,11 @@ struct Gemv {
           if (++slot == Shared::kSlots) slot = 0, parity ^= 1u;
         }
         if (!told && ahead.done()) ptx::allow_next_kernel(), told = true;
-        const int next = group + kGemvWarps * kChunk;
-        load_chunk_tokens(next < groups ? next : warp * kChunk, x);
+        if (group < args.num_int8_groups && group + kGemvWarps >= args.num_int8_groups)
+#pragma unroll
+          for (int i = 0; i < kMaxPassStrips; ++i) scale_region1(acc[i], r);
+#pragma unroll
+        for (int block = 0; block < kBlocks; ++block) x[block][0] = next[block][0], x[block][1] = next[block][1];
       }
 #pragma unroll
       for (int i = 0; i < kMaxPassStrips; ++i)
@@ -210,7 +204,7 @@ struct Gemv {
         for (int block = 0; block < kBlocks; ++block) {
           const uint4 v = {static_cast<uint32_t>(acc[i][block][0]), static_cast<uint32_t>(acc[i][block][1]),
                            static_cast<uint32_t>(acc[i][block][2]), static_cast<uint32_t>(acc[i][block][3])};
-          if (i < pass.pass_count) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
+          if (i < pass.pass_count * kPair) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
         }
       __syncthreads();
       finish(pass.pass_first, pass.pass_count, f);
