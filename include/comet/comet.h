@@ -136,7 +136,7 @@ struct QuantizeOptions {
   int calibration_context = 1024;
   std::string isa;
   int threads = 0;
-  bool dry_run = false;            // check the model, the recipe and the output's place; report sizes; write nothing
+  bool dry_run = false;  // check the model, the recipe and the output's place; report sizes; write nothing
 };
 
 struct SiteReport {
