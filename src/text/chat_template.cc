@@ -4,6 +4,7 @@
 #include "text/chat_template.h"
 
 #include <ctime>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -95,6 +96,10 @@ const TemplateSource& ChatTemplate::select(bool has_tools) const {
   std::string names;
   for (const auto& [key, source] : templates_) names += (names.empty() ? "" : ", ") + key;
   throw_invalid("none of the chat templates ({}) is called default; name one with --chat-template FILE", names);
+}
+
+std::string ChatTemplate::render(const Json& messages, bool add_generation_prompt) const {
+  return render(messages, add_generation_prompt, Json::object());
 }
 
 std::string ChatTemplate::render(const Json& messages, bool add_generation_prompt, const Json& variables) const {

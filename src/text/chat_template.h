@@ -5,7 +5,7 @@
 
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "text/tokenizer_config.h"
@@ -34,7 +34,8 @@ class ChatTemplate {
   // ordered_json). Throws InvalidInput that names template and line, also when the template itself refuses
   // (raise_exception).
   std::string render(const nlohmann::ordered_json& messages, bool add_generation_prompt,
-                     const nlohmann::ordered_json& variables = nlohmann::ordered_json::object()) const;
+                     const nlohmann::ordered_json& variables) const;
+  std::string render(const nlohmann::ordered_json& messages, bool add_generation_prompt) const;
 
   // The source that render() uses.
   const std::string& source(bool has_tools = false) const { return select(has_tools).source; }

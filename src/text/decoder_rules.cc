@@ -3,6 +3,8 @@
 #include "text/decoder_rules.h"
 
 #include <array>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/check.h"
 

@@ -2,8 +2,8 @@
 // What a token stands for, from the "decoder" section of tokenizer.json.
 #pragma once
 
-#include <nlohmann/json.hpp>
-#include <optional>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <utility>

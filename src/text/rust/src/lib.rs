@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The functions of ../comet_text.h.
+//! The functions of ../comet_text.h, which says what callers must give them: valid pointers, and buffers of its functions.
+#![allow(clippy::missing_safety_doc)]
 
 mod limits;
 mod template;
@@ -58,8 +59,6 @@ fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> Result<T, String> 
     limits::run((256 << 20) + 400 * size, time, work)
 }
 
-/// # Safety
-/// Views and pointers are valid, as the header asks; so for all functions here.
 #[no_mangle]
 pub unsafe extern "C" fn comet_text_create(json: View, added: View, tokenizer: *mut Handle, out: *mut Buffer) -> i32 {
     answer(out, || {
