@@ -131,7 +131,7 @@ std::vector<int32_t> Tokenizer::encode_raw(std::string_view text, bool add_speci
     return comet_text_encode(handle_.get(), as_view(text), add_special, answer);
   });
   std::vector<int32_t> ids(bytes.size() / sizeof(int32_t));
-  std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof(int32_t));
+  if (!ids.empty()) std::memcpy(ids.data(), bytes.data(), ids.size() * sizeof(int32_t));
   return ids;
 }
 
