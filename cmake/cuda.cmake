@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# CUDA without CMake's own CUDA language: 3.25 knows dialects up to 17, and a toolkit made of PyPI wheels is not one it finds.
-# comet_cuda_objects(variable source...): compiles .cu files; *_sm90* for Hopper's own instructions, *_sm80* as sm_80 code and
-# compute_80 PTX. Each runs through cmake/nvcc_checked.sh, which fails on what must not happen silently in a GEMM.
+# CUDA without CMake's own CUDA language: 3.25 knows dialects up to 17, and a toolkit made of PyPI wheels is not one it
+# finds. comet_cuda_objects(variable source...) compiles .cu files: *_sm80* as sm_80 code and compute_80 PTX, all others
+# for Hopper's own instructions. Each runs through cmake/nvcc_checked.sh, which fails on what must not happen silently.
 find_program(COMET_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{HOME}/.cache/comet/cuda-13.0/bin /usr/local/cuda-13.0/bin
              /usr/local/cuda/bin REQUIRED)
 execute_process(COMMAND ${COMET_NVCC} --version OUTPUT_VARIABLE nvcc_text COMMAND_ERROR_IS_FATAL ANY)
@@ -32,8 +32,8 @@ function(comet_cuda_objects variable)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${name}.cu.o)
     add_custom_command(
       OUTPUT ${object}
-      COMMAND bash ${CMAKE_SOURCE_DIR}/cmake/nvcc_checked.sh ${CMAKE_CXX_COMPILER_LAUNCHER} ${COMET_NVCC} ${COMET_NVCC_FLAGS}
-              ${arch} -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
+      COMMAND bash ${CMAKE_SOURCE_DIR}/cmake/nvcc_checked.sh ${CMAKE_CXX_COMPILER_LAUNCHER} ${COMET_NVCC}
+              ${COMET_NVCC_FLAGS} ${arch} -MD -MF ${object}.d -c ${CMAKE_CURRENT_SOURCE_DIR}/${source} -o ${object}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source} ${CMAKE_SOURCE_DIR}/cmake/nvcc_checked.sh
       DEPFILE ${object}.d
       COMMENT "nvcc ${source}" VERBATIM)

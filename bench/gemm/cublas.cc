@@ -20,7 +20,9 @@ constexpr int kGemmDefault = -1;
 constexpr int kDescTransA = 3, kDescTransB = 4, kDescScaleA = 17, kDescScaleB = 18;
 constexpr int kPreferenceWorkspaceBytes = 1;
 
-struct LtAlgo { uint64_t data[8]; };
+struct LtAlgo {
+  uint64_t data[8];
+};
 struct LtHeuristic {
   LtAlgo algo;
   size_t workspace_bytes;
@@ -48,7 +50,8 @@ class Cublas final : public DenseGemm {
     blas_ = open(prefix + "libcublas.so.13");
     COMET_CUBLAS_CHECK(symbol<int(void**)>(blas_, "cublasCreate_v2")(&handle_));
     COMET_CUBLAS_CHECK(symbol<int(void*, cudaStream_t)>(blas_, "cublasSetStream_v2")(handle_, stream));
-    COMET_CUBLAS_CHECK(symbol<int(void*, void*, size_t)>(blas_, "cublasSetWorkspace_v2")(handle_, workspace_.data(), workspace_.bytes()));
+    COMET_CUBLAS_CHECK(symbol<int(void*, void*, size_t)>(blas_, "cublasSetWorkspace_v2")(handle_, workspace_.data(),
+                                                                                         workspace_.bytes()));
     COMET_CUBLAS_CHECK(symbol<int(void**)>(lt_, "cublasLtCreate")(&lt_handle_));
     gemm_ex_ = symbol<GemmEx>(blas_, "cublasGemmEx");
     lt_matmul_ = symbol<LtMatmul>(lt_, "cublasLtMatmul");
@@ -56,8 +59,8 @@ class Cublas final : public DenseGemm {
 
   void fp16(const void* x, const void* w, void* y, int m, int n, int k) override {
     const float alpha = 1.0f, beta = 0.0f;
-    COMET_CUBLAS_CHECK(gemm_ex_(handle_, kOpT, kOpN, n, m, k, &alpha, w, CUDA_R_16F, k, x, CUDA_R_16F, k, &beta, y, CUDA_R_16F, n,
-                                kCompute32F, kGemmDefault));
+    COMET_CUBLAS_CHECK(gemm_ex_(handle_, kOpT, kOpN, n, m, k, &alpha, w, CUDA_R_16F, k, x, CUDA_R_16F, k, &beta, y,
+                                CUDA_R_16F, n, kCompute32F, kGemmDefault));
   }
   void fp8(const void* x, const void* w, void* y, int m, int n, int k) override {
     const float alpha = 1.0f, beta = 0.0f;
@@ -69,10 +72,10 @@ class Cublas final : public DenseGemm {
   }
 
  private:
-  using GemmEx = int(void*, int, int, int, int, int, const void*, const void*, int, int, const void*, int, int, const void*, void*,
-                     int, int, int, int);
-  using LtMatmul = int(void*, void*, const void*, const void*, void*, const void*, void*, const void*, const void*, void*, void*,
-                       void*, const LtAlgo*, void*, size_t, cudaStream_t);
+  using GemmEx = int(void*, int, int, int, int, int, const void*, const void*, int, int, const void*, int, int,
+                     const void*, void*, int, int, int, int);
+  using LtMatmul = int(void*, void*, const void*, const void*, void*, const void*, void*, const void*, const void*,
+                       void*, void*, void*, const LtAlgo*, void*, size_t, cudaStream_t);
 
   static void* open(const std::string& path) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
@@ -110,14 +113,15 @@ class Cublas final : public DenseGemm {
         preference, kPreferenceWorkspaceBytes, &bytes, sizeof(bytes)));
     int found = 0;
     COMET_CUBLAS_CHECK(symbol<int(void*, void*, void*, void*, void*, void*, void*, int, LtHeuristic*, int*)>(
-        lt_, "cublasLtMatmulAlgoGetHeuristic")(lt_handle_, p.desc, p.a, p.b, p.d, p.d, preference, 1, &p.choice, &found));
+        lt_, "cublasLtMatmulAlgoGetHeuristic")(lt_handle_, p.desc, p.a, p.b, p.d, p.d, preference, 1, &p.choice,
+                                               &found));
     COMET_CHECK(found == 1, "cuBLASLt has no kernel for m {} n {} k {}", m, n, k);
     return p;
   }
 
   void run(const LtPlan& p, const void* x, const void* w, void* y, const void* alpha, const void* beta) {
-    COMET_CUBLAS_CHECK(lt_matmul_(lt_handle_, p.desc, alpha, w, p.a, x, p.b, beta, y, p.d, y, p.d, &p.choice.algo, workspace_.data(),
-                                  workspace_.bytes(), stream_));
+    COMET_CUBLAS_CHECK(lt_matmul_(lt_handle_, p.desc, alpha, w, p.a, x, p.b, beta, y, p.d, y, p.d, &p.choice.algo,
+                                  workspace_.data(), workspace_.bytes(), stream_));
   }
 
   cudaStream_t stream_;

@@ -25,8 +25,8 @@ __device__ float gaussian(uint64_t index, uint32_t seed) {
 constexpr float kRowMax = 4.2f;  // about the largest of a row of thousands
 
 // One warp a (row, group): lane holds 4 k.
-__global__ void weights_kernel(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n,
-                               int k, uint32_t seed) {
+__global__ void weights_kernel(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales,
+                               int n, int k, uint32_t seed) {
   const int groups = k / kGroup, lane = threadIdx.x % 32;
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   if (warp >= static_cast<int64_t>(n) * groups) return;
@@ -75,13 +75,15 @@ __global__ void activations_kernel(BenchActs out, int m, int k, int n8, int bits
 }
 
 __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t seed) {
-  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count; i += static_cast<size_t>(gridDim.x) * blockDim.x) {
+  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count;
+       i += static_cast<size_t>(gridDim.x) * blockDim.x) {
     const float x = gaussian(i, seed);
     if (type == DenseType::f32) static_cast<float*>(out)[i] = x;
     if (type == DenseType::bf16) static_cast<bf16*>(out)[i] = to_bf16(x);
     if (type == DenseType::f16) static_cast<__half*>(out)[i] = __float2half_rn(x);
     if (type == DenseType::e4m3) static_cast<__nv_fp8_e4m3*>(out)[i] = __nv_fp8_e4m3(x);
-    if (type == DenseType::s8) static_cast<int8_t*>(out)[i] = static_cast<int8_t>(clampf(rne(x * (127.0f / kRowMax)), -127.0f, 127.0f));
+    if (type == DenseType::s8)
+      static_cast<int8_t*>(out)[i] = static_cast<int8_t>(clampf(rne(x * (127.0f / kRowMax)), -127.0f, 127.0f));
   }
 }
 
@@ -89,7 +91,9 @@ __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t s
 __global__ void check_kernel(CheckArgs a, int64_t outputs, bool random, int* wrong) {
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   if (warp >= outputs) return;
-  const int64_t index = random ? (static_cast<int64_t>(hash(warp)) * 65536 + hash(warp + (1ll << 40)) % 65536) % (static_cast<int64_t>(a.m) * a.n) : warp;
+  const int64_t index = random ? (static_cast<int64_t>(hash(warp)) * 65536 + hash(warp + (1ll << 40)) % 65536) %
+                                     (static_cast<int64_t>(a.m) * a.n)
+                               : warp;
   const int64_t t = index / a.n, n = index % a.n;
   uint32_t acc = 0;
   for (int c = threadIdx.x % 32; c < a.k; c += 32) {
@@ -105,9 +109,11 @@ __global__ void check_kernel(CheckArgs a, int64_t outputs, bool random, int* wro
 
 }  // namespace
 
-void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n, int k, uint32_t seed) {
+void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n, int k,
+                     uint32_t seed) {
   const int64_t warps = static_cast<int64_t>(n) * (k / kGroup);
-  weights_kernel<<<static_cast<int>((warps + 7) / 8), 256>>>(codes, group_scales, group_zeros, channel_scales, n, k, seed);
+  weights_kernel<<<static_cast<int>((warps + 7) / 8), 256>>>(codes, group_scales, group_zeros, channel_scales, n, k,
+                                                             seed);
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Benchmark data made on the device: N(0, 1) weights and activations through our number formats, since power and so speed
-// depend on the values; and a slow check of any GEMM result against the formula.
+// Benchmark data made on the device: N(0, 1) weights and activations through our number formats, since power and so
+// speed depend on the values; and a slow check of any GEMM result against the formula.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,7 +13,8 @@ namespace comet::cuda {
 void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n, int k,
                      uint32_t seed);
 
-// values [m, k] row-major and the same in tiles_sm90 order; 8-bit codes in the first groups, m * a4 in the others if bits2 = 4.
+// values [m, k] row-major and the same in tiles_sm90 order; 8-bit codes in the first groups, m * a4 in the others if
+// bits2 = 4.
 struct BenchActs {
   int8_t* rows;
   int8_t* tiles;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// comet-bench-gemm: gemm_w4ax on this GPU beside cuBLAS fp16 and cuBLASLt fp8 and int8, in one run, weights rotated through
-// more than the L2, CUDA graphs, medians. --sweep times every plan instead, to tune the choice.
+// comet-bench-gemm: gemm_w4ax on this GPU beside cuBLAS fp16 and cuBLASLt fp8 and int8, in one run, weights rotated
+// through more than the L2, CUDA graphs, medians. --sweep times every plan instead, to tune the choice.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -26,8 +26,9 @@ struct Shape {
   const char* name;
   int n, k;
 };
-constexpr Shape kShapes[] = {{"8B.qkv", 6144, 4096},    {"8B.o", 4096, 4096},     {"8B.gate_up", 28672, 4096}, {"8B.down", 4096, 14336},
-                             {"70B.qkv", 10240, 8192},  {"70B.o", 8192, 8192},    {"70B.gate_up", 57344, 8192}, {"70B.down", 8192, 28672}};
+constexpr Shape kShapes[] = {{"8B.qkv", 6144, 4096},       {"8B.o", 4096, 4096},     {"8B.gate_up", 28672, 4096},
+                             {"8B.down", 4096, 14336},     {"70B.qkv", 10240, 8192}, {"70B.o", 8192, 8192},
+                             {"70B.gate_up", 57344, 8192}, {"70B.down", 8192, 28672}};
 constexpr size_t kRotatedBytes = size_t{160} << 20;  // more than twice the L2
 
 struct Options {
@@ -74,7 +75,9 @@ class Timer {
   void run(std::vector<Candidate>& candidates, const Options& options) {
     for (Candidate& c : candidates) {
       c.launch(0);
-      const double guess = std::max(2.0, time_us([&] { for (int i = 0; i < 4; ++i) c.launch(i); }) / 4);
+      const double guess = std::max(2.0, time_us([&] {
+                                           for (int i = 0; i < 4; ++i) c.launch(i);
+                                         }) / 4);
       c.launches = static_cast<int>(std::clamp(options.replay_us / guess, 6.0, 400.0));
       cudaGraph_t graph;
       COMET_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
@@ -107,14 +110,20 @@ struct W4Layer {
   size_t bytes;
 
   W4Layer(int n_, int k_, cudaStream_t stream)
-      : n(n_), k(k_), codes(static_cast<size_t>(n) * k / 2), group_scales(static_cast<size_t>(n) * k / kGroup),
-        group_zeros(group_scales.size()), channel_scales(n), bytes(packed_weight_bytes(n, k, kUnitBytesW4)) {
+      : n(n_),
+        k(k_),
+        codes(static_cast<size_t>(n) * k / 2),
+        group_scales(static_cast<size_t>(n) * k / kGroup),
+        group_zeros(group_scales.size()),
+        channel_scales(n),
+        bytes(packed_weight_bytes(n, k, kUnitBytesW4)) {
     copies = copies_of(bytes);
     packed = DeviceArray<uint8_t>(bytes * copies);
     make_weights_w4(codes.data(), group_scales.data(), group_zeros.data(), channel_scales.data(), n, k, 1);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     for (int i = 0; i < copies; ++i)
-      pack_w4ax_sm90({n, k, codes.data(), group_scales.data(), group_zeros.data(), nullptr}, packed.data() + i * bytes, stream);
+      pack_w4ax_sm90({n, k, codes.data(), group_scales.data(), group_zeros.data(), nullptr}, packed.data() + i * bytes,
+                     stream);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
   }
 };
@@ -126,8 +135,11 @@ struct Acts {
   DeviceArray<int32_t> factors;
 
   Acts(int m, int k, int n8, int bits2)
-      : rows(static_cast<size_t>(m) * k), tiles(static_cast<size_t>(padded_tokens(m)) * k), sums(padded_tokens(m)),
-        scales(padded_tokens(m)), factors(padded_tokens(m)) {
+      : rows(static_cast<size_t>(m) * k),
+        tiles(static_cast<size_t>(padded_tokens(m)) * k),
+        sums(padded_tokens(m)),
+        scales(padded_tokens(m)),
+        factors(padded_tokens(m)) {
     make_activations({rows.data(), tiles.data(), sums.data(), scales.data(), factors.data()}, m, k, n8, bits2);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
   }
@@ -151,7 +163,10 @@ class Bench {
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
     int driver = 0;
     COMET_CUDA_CHECK(cudaDriverGetVersion(&driver));
-    result_ = {{"gpu", device_.name}, {"sms", device_.multiProcessorCount}, {"cuda_driver", driver}, {"share4", options.share4}};
+    result_ = {{"gpu", device_.name},
+               {"sms", device_.multiProcessorCount},
+               {"cuda_driver", driver},
+               {"share4", options.share4}};
   }
 
   // Rows come from more memory than the L2 holds where they are that many; bytes: the fp32 row in, codes out.
@@ -168,7 +183,8 @@ class Bench {
         else
           make_dense(x.data(), x.size() / 2, DenseType::f32, 3);
         std::vector<int32_t> order(k);
-        for (int i = 0; i < k; ++i) order[i] = static_cast<int32_t>((static_cast<int64_t>(i) * 2531 + 17) % k);  // 2531 is odd
+        for (int i = 0; i < k; ++i)
+          order[i] = static_cast<int32_t>((static_cast<int64_t>(i) * 2531 + 17) % k);  // 2531 is odd
         const DeviceArray<int32_t> perm(order);
         const DeviceArray<float> gain(std::vector<float>(k, 0.9f));
         const Acts acts(m, k, 0, 8);
@@ -177,13 +193,15 @@ class Bench {
         args.gain = gain.data();
         args.eps = 1e-5f;
         args.perm = is_down ? nullptr : perm.data();
-        args.out = {ActLayout::tiles_sm90, acts.tiles.data(), nullptr, nullptr, acts.factors.data(), acts.scales.data(), acts.sums.data()};
+        args.out = {ActLayout::tiles_sm90, acts.tiles.data(),  nullptr,         nullptr,
+                    acts.factors.data(),   acts.scales.data(), acts.sums.data()};
         std::vector<Candidate> candidates(1);
         candidates[0].launch = [&](int) { quantize_act_ax_sm90(problem, args, stream_); };
         COMET_CUDA_CHECK(cudaDeviceSynchronize());
         timer_->run(candidates, options_);
         const double us = candidates[0].us, bytes = static_cast<double>(m) * (row_bytes + k);
-        std::printf("quantize_act %s k %5d M %4d %8.2f us %5.2f TB/s\n", is_down ? "silu_mul" : "rms_norm", k, m, us, bytes / us / 1e6);
+        std::printf("quantize_act %s k %5d M %4d %8.2f us %5.2f TB/s\n", is_down ? "silu_mul" : "rms_norm", k, m, us,
+                    bytes / us / 1e6);
         result_["quantize_act"].push_back({{"k", k}, {"m", m}, {"us", us}, {"tb_per_s", bytes / us / 1e6}});
       }
     if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
@@ -192,7 +210,8 @@ class Bench {
   void run() {
     const int max_m = *std::max_element(options_.ms.begin(), options_.ms.end());
     for (const Shape& shape : kShapes) {
-      if (!options_.shapes.empty() && std::find(options_.shapes.begin(), options_.shapes.end(), shape.name) == options_.shapes.end())
+      if (!options_.shapes.empty() &&
+          std::find(options_.shapes.begin(), options_.shapes.end(), shape.name) == options_.shapes.end())
         continue;
       const W4Layer layer(shape.n, shape.k, stream_);
       DeviceArray<uint8_t> d(static_cast<size_t>(std::max(16, max_m)) * shape.n * 4), dense_x, dense_w;
@@ -230,7 +249,8 @@ class Bench {
     }
     size_t partial_bytes = 0, counter_bytes = 0;
     for (const GemmPlan& plan : plans)
-      partial_bytes = std::max(partial_bytes, plan.partial_bytes()), counter_bytes = std::max(counter_bytes, plan.counter_bytes());
+      partial_bytes = std::max(partial_bytes, plan.partial_bytes()),
+      counter_bytes = std::max(counter_bytes, plan.counter_bytes());
     const DeviceArray<uint8_t> partials(partial_bytes + 16);
     const DeviceArray<uint32_t> counters(counter_bytes / 4 + 4);
     const GemmWorkspace workspace{partials.data(), counters.data()};
@@ -260,9 +280,18 @@ class Bench {
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     c.launch(0);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
-    const CheckArgs check_args{layer.codes.data(), layer.group_scales.data(), layer.group_zeros.data(), layer.channel_scales.data(),
-                               acts.rows.data(), acts.scales.data(), acts.factors.data(), reinterpret_cast<uint16_t*>(d),
-                               p.m, p.n, p.k, p.num_int8_groups};
+    const CheckArgs check_args{layer.codes.data(),
+                               layer.group_scales.data(),
+                               layer.group_zeros.data(),
+                               layer.channel_scales.data(),
+                               acts.rows.data(),
+                               acts.scales.data(),
+                               acts.factors.data(),
+                               reinterpret_cast<uint16_t*>(d),
+                               p.m,
+                               p.n,
+                               p.k,
+                               p.num_int8_groups};
     const int wrong = count_wrong(check_args, static_cast<int64_t>(p.m) * p.n > 1000000 ? 200000 : 0);
     if (wrong != 0) {
       std::printf("WRONG: %d outputs, m %d n %d k %d, %s\n", wrong, p.m, p.n, p.k, to_string(c.plan).c_str());
@@ -272,9 +301,15 @@ class Bench {
 
   void add_baselines(const Shape& s, int m, uint8_t* d, const DeviceArray<uint8_t>& x, const DeviceArray<uint8_t>& w,
                      std::vector<Candidate>& candidates) {
-    struct Kind { const char* name; DenseType type; size_t bytes; int min_m; };
+    struct Kind {
+      const char* name;
+      DenseType type;
+      size_t bytes;
+      int min_m;
+    };
     const size_t half = w.bytes() / 2;  // fp16 uses all of w, the 8-bit types the halves
-    for (const Kind kind : {Kind{"fp16", DenseType::f16, 2, 1}, Kind{"fp8", DenseType::e4m3, 1, 16}, Kind{"int8", DenseType::s8, 1, 17}}) {
+    for (const Kind kind : {Kind{"fp16", DenseType::f16, 2, 1}, Kind{"fp8", DenseType::e4m3, 1, 16},
+                            Kind{"int8", DenseType::s8, 1, 17}}) {
       const bool is_dropped = kind.type == DenseType::s8 && m < kind.min_m;
       if (is_dropped) continue;
       const int padded = std::max(m, kind.min_m);
@@ -302,8 +337,10 @@ class Bench {
   void report(const Shape& s, const GemmProblem& p, const W4Layer& layer, std::vector<Candidate>& candidates) {
     const double operations = 2.0 * p.m * p.n * p.k;
     const Candidate& ours = candidates[0];
-    nlohmann::json row = {{"shape", s.name}, {"m", p.m}, {"n", p.n}, {"k", p.k}, {"us", ours.us}, {"plan", to_string(ours.plan)}};
-    std::printf("%-12s M %4d %8.2f us %5.0f TOPS %4.2f TB/s", s.name, p.m, ours.us, operations / ours.us / 1e6, layer.bytes / ours.us / 1e6);
+    nlohmann::json row = {{"shape", s.name}, {"m", p.m},      {"n", p.n},
+                          {"k", p.k},        {"us", ours.us}, {"plan", to_string(ours.plan)}};
+    std::printf("%-12s M %4d %8.2f us %5.0f TOPS %4.2f TB/s", s.name, p.m, ours.us, operations / ours.us / 1e6,
+                layer.bytes / ours.us / 1e6);
     for (const char* kind : {"fp16", "fp8", "int8"}) {
       if (!baseline_us_.count(kind)) continue;
       const double ratio = baseline_us_[kind] / beside_us_[kind];
@@ -316,8 +353,14 @@ class Bench {
       for (size_t i = 1; i < candidates.size(); ++i) order.push_back(&candidates[i]);
       std::sort(order.begin(), order.end(), [](auto* a, auto* b) { return a->us < b->us; });
       for (auto* c : order) {
-        std::printf("    %8.2f us (%8.2f) %s\n", c->us, predicted_us(p, c->plan, device_.multiProcessorCount, layer.bytes), to_string(c->plan).c_str());
-        row["sweep"].push_back({{"us", c->us}, {"tile_m", c->plan.tile_m}, {"ctas", c->plan.ctas}, {"full", c->plan.schedule.full_tiles}, {"range", c->plan.schedule.range_groups}, {"cluster", c->plan.schedule.cluster}});
+        std::printf("    %8.2f us (%8.2f) %s\n", c->us,
+                    predicted_us(p, c->plan, device_.multiProcessorCount, layer.bytes), to_string(c->plan).c_str());
+        row["sweep"].push_back({{"us", c->us},
+                                {"tile_m", c->plan.tile_m},
+                                {"ctas", c->plan.ctas},
+                                {"full", c->plan.schedule.full_tiles},
+                                {"range", c->plan.schedule.range_groups},
+                                {"cluster", c->plan.schedule.cluster}});
       }
     }
     std::fflush(stdout);
@@ -326,7 +369,10 @@ class Bench {
   }
 
   void summarize() {
-    struct Range { const char* name; int first, last; };
+    struct Range {
+      const char* name;
+      int first, last;
+    };
     for (const char* kind : {"fp16", "fp8"})
       for (const Range r : {Range{"M 2-8", 2, 8}, {"M 16-256", 16, 256}, {"M 512-4096", 512, 4096}}) {
         double sum = 0.0, least = 1e9;
@@ -338,7 +384,8 @@ class Bench {
           sum += std::log(x), least = std::min(least, x), ++count;
         }
         if (count == 0) continue;
-        std::printf("%s, %s: geometric mean %.2fx, least %.2fx over %d points\n", kind, r.name, std::exp(sum / count), least, count);
+        std::printf("%s, %s: geometric mean %.2fx, least %.2fx over %d points\n", kind, r.name, std::exp(sum / count),
+                    least, count);
         result_["means"][std::string(kind) + " " + r.name] = {{"mean", std::exp(sum / count)}, {"least", least}};
       }
     result_["wrong"] = wrong_;
@@ -365,7 +412,8 @@ int main(int argc, char** argv) {
   app.add_option("--shapes", options.shapes, "names such as 8B.qkv")->delimiter(',');
   app.add_option("--m", options.ms, "numbers of tokens")->delimiter(',');
   app.add_option("--share4", options.share4, "percent of 4-bit groups: 0, 75, 100");
-  app.add_flag("--quantize", options.quantize, "time quantize_act alone: RMSNorm, permutation, rotation, bits2 4 and 8");
+  app.add_flag("--quantize", options.quantize,
+               "time quantize_act alone: RMSNorm, permutation, rotation, bits2 4 and 8");
   app.add_flag("--sweep", options.sweep, "time every plan");
   app.add_flag("!--no-check", options.check, "skip the comparison with the formula");
   app.add_flag("!--no-baselines", options.baselines, "ours only");

@@ -43,7 +43,8 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
 
 TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
   for (const int m : {17, 33, 64, 200, 257, 1024, 4096})
-    for (const auto& [n, k] : {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
+    for (const auto& [n, k] :
+         {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
       for (const int sms : {1, 7, 78, 132}) {
         const GemmProblem p{m, n, k, 0, GemmOutput::bf16};
         for (const int cluster : {2, 3, 8})

@@ -142,8 +142,15 @@ Sample make_sample(const Case& c, bool w8) {
 class DeviceSample {
  public:
   explicit DeviceSample(const Sample& s)
-      : s_(s), values_(s.tiles), factors_(s.factors), scales_(s.scales), sums_(s.sums), channel_scales_(s.channel_scales),
-        bias_(s.bias), d_(s.want.size()), packed_(packed_weight_bytes(s.problem.n, s.problem.k, s.w8 ? kUnitBytesW8 : kUnitBytesW4)) {
+      : s_(s),
+        values_(s.tiles),
+        factors_(s.factors),
+        scales_(s.scales),
+        sums_(s.sums),
+        channel_scales_(s.channel_scales),
+        bias_(s.bias),
+        d_(s.want.size()),
+        packed_(packed_weight_bytes(s.problem.n, s.problem.k, s.w8 ? kUnitBytesW8 : kUnitBytesW4)) {
     const int n = s.problem.n, k = s.problem.k;
     packed_.fill_bytes(0xee);
     if (s.w8) {
@@ -223,22 +230,23 @@ std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
     if (bytes == 2) return to_float(reinterpret_cast<const bf16*>(d.data())[first]);
     return reinterpret_cast<const float*>(d.data())[first];
   };
-  return ::testing::AssertionFailure() << wrong << " of " << got.size() / bytes << " differ, first at token " << first / s.problem.n
-                                       << " row " << first % s.problem.n << ": got " << value(got) << ", ref " << value(s.want);
+  return ::testing::AssertionFailure() << wrong << " of " << got.size() / bytes << " differ, first at token "
+                                       << first / s.problem.n << " row " << first % s.problem.n << ": got "
+                                       << value(got) << ", ref " << value(s.want);
 }
 
 const Case kCases[] = {
-    {1, 64, 128, 0, 8, false, false, GemmOutput::f32},      {1, 300, 512, 1, 4, true, false, GemmOutput::bf16},
-    {2, 2117, 1152, 2, 4, false, false, GemmOutput::bf16},  {7, 4000, 1024, 8, 8, true, false, GemmOutput::add_f32},
-    {8, 4096, 1536, 3, 4, false, true, GemmOutput::f32},    {9, 640, 2048, 16, 8, false, false, GemmOutput::bf16},
-    {15, 1000, 1920, 0, 4, true, false, GemmOutput::add_f32}, {16, 8200, 1024, 5, 4, false, false, GemmOutput::bf16},
-    {17, 128, 128, 0, 8, false, false, GemmOutput::f32},    {17, 200, 256, 1, 4, true, false, GemmOutput::bf16},
-    {31, 1001, 640, 2, 8, false, false, GemmOutput::bf16},  {32, 256, 2048, 7, 4, true, false, GemmOutput::add_f32},
-    {33, 332, 1152, 9, 4, false, false, GemmOutput::f32},   {64, 1030, 1024, 1, 8, true, false, GemmOutput::bf16},
-    {100, 520, 896, 3, 4, true, false, GemmOutput::add_f32}, {128, 384, 1408, 11, 8, false, true, GemmOutput::bf16},
-    {129, 136, 1024, 4, 4, false, false, GemmOutput::bf16}, {200, 777, 512, 2, 4, true, false, GemmOutput::f32},
+    {1, 64, 128, 0, 8, false, false, GemmOutput::f32},         {1, 300, 512, 1, 4, true, false, GemmOutput::bf16},
+    {2, 2117, 1152, 2, 4, false, false, GemmOutput::bf16},     {7, 4000, 1024, 8, 8, true, false, GemmOutput::add_f32},
+    {8, 4096, 1536, 3, 4, false, true, GemmOutput::f32},       {9, 640, 2048, 16, 8, false, false, GemmOutput::bf16},
+    {15, 1000, 1920, 0, 4, true, false, GemmOutput::add_f32},  {16, 8200, 1024, 5, 4, false, false, GemmOutput::bf16},
+    {17, 128, 128, 0, 8, false, false, GemmOutput::f32},       {17, 200, 256, 1, 4, true, false, GemmOutput::bf16},
+    {31, 1001, 640, 2, 8, false, false, GemmOutput::bf16},     {32, 256, 2048, 7, 4, true, false, GemmOutput::add_f32},
+    {33, 332, 1152, 9, 4, false, false, GemmOutput::f32},      {64, 1030, 1024, 1, 8, true, false, GemmOutput::bf16},
+    {100, 520, 896, 3, 4, true, false, GemmOutput::add_f32},   {128, 384, 1408, 11, 8, false, true, GemmOutput::bf16},
+    {129, 136, 1024, 4, 4, false, false, GemmOutput::bf16},    {200, 777, 512, 2, 4, true, false, GemmOutput::f32},
     {255, 160, 1280, 5, 8, false, false, GemmOutput::add_f32}, {256, 264, 768, 0, 4, true, false, GemmOutput::bf16},
-    {257, 520, 640, 1, 8, true, false, GemmOutput::bf16},   {300, 130, 384, 3, 4, false, true, GemmOutput::f32},
+    {257, 520, 640, 1, 8, true, false, GemmOutput::bf16},      {300, 130, 384, 3, 4, false, true, GemmOutput::f32},
 };
 
 void run_cases(bool w8) {
@@ -248,7 +256,8 @@ void run_cases(bool w8) {
   for (const Case& c : kCases) {
     if (w8 && c.n8 > 0) continue;
     if (brief && index++ % 3 != 0) continue;
-    SCOPED_TRACE(fmt::format("m {} n {} k {} n8 {} bits2 {}{}", c.m, c.n, c.k, c.n8, c.bits2, c.extreme ? " extreme" : ""));
+    SCOPED_TRACE(
+        fmt::format("m {} n {} k {} n8 {} bits2 {}{}", c.m, c.n, c.k, c.n8, c.bits2, c.extreme ? " extreme" : ""));
     const Sample s = make_sample(c, w8);
     DeviceSample device(s);
     for (const GemmPlan& plan : plans_of(s.problem, w8)) {
@@ -265,8 +274,11 @@ TEST(GemmW8a8Sm90, EqualsReference) { run_cases(true); }
 TEST(GemmW4axSm90, ThousandRepeatsAreIdentical) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
   if (std::getenv("COMET_TEST_BRIEF") != nullptr) GTEST_SKIP() << "brief run";
-  for (const Case& c : {Case{16, 8192, 4096, 5, 4, false, false, GemmOutput::bf16}, Case{8, 4096, 4096, 5, 4, false, false, GemmOutput::bf16}, Case{16, 2048, 4096, 5, 4, false, false, GemmOutput::bf16},
-                        Case{40, 2048, 4096, 3, 4, false, false, GemmOutput::bf16}, Case{250, 640, 4096, 3, 4, false, false, GemmOutput::bf16}}) {
+  for (const Case& c : {Case{16, 8192, 4096, 5, 4, false, false, GemmOutput::bf16},
+                        Case{8, 4096, 4096, 5, 4, false, false, GemmOutput::bf16},
+                        Case{16, 2048, 4096, 5, 4, false, false, GemmOutput::bf16},
+                        Case{40, 2048, 4096, 3, 4, false, false, GemmOutput::bf16},
+                        Case{250, 640, 4096, 3, 4, false, false, GemmOutput::bf16}}) {
     const Sample s = make_sample(c, false);
     DeviceSample device(s);
     for (const GemmPlan& plan : plans_of(s.problem, false)) {

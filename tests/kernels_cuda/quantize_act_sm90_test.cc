@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize_act_ax_sm90 against the reference, bit for bit: every source, layout, region split, and rows that are zero, tiny,
-// huge or not finite.
+// quantize_act_ax_sm90 against the reference, bit for bit: every source, layout, region split, and rows that are zero,
+// tiny, huge or not finite.
 #include "kernels/cuda/quantize_act_sm90.h"
 
 #include <gtest/gtest.h>
@@ -11,9 +11,9 @@
 #include <numeric>
 #include <random>
 
+#include "base/check.h"
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/layouts_sm90.h"
-#include "base/check.h"
 #include "kernels/ref/ops_ref.h"
 
 namespace comet::cuda {
@@ -79,16 +79,21 @@ void check_case(const Case& c) {
   for (int t = 0; t < c.m; ++t) rows[t] = c.m - 1 - t;
   const QuantizeActProblem problem{c.m, {c.k_in, c.k, c.n8, c.bits2, c.rotate, 0.9f, 0.95f}, c.source};
 
-  Output want{std::vector<int8_t>(static_cast<size_t>(c.m) * c.k), std::vector<uint8_t>(c.m * groups), std::vector<int16_t>(c.m * groups),
-              std::vector<int32_t>(c.m), std::vector<float>(c.m), std::vector<uint32_t>(c.m), std::vector<uint32_t>(c.m)};
+  Output want{std::vector<int8_t>(static_cast<size_t>(c.m) * c.k),
+              std::vector<uint8_t>(c.m * groups),
+              std::vector<int16_t>(c.m * groups),
+              std::vector<int32_t>(c.m),
+              std::vector<float>(c.m),
+              std::vector<uint32_t>(c.m),
+              std::vector<uint32_t>(c.m)};
   QuantizeActArgs args;
   args.x = is_half ? static_cast<const void*>(half.data()) : x.data();
   args.row_ids = rows.data();
   args.gain = gain.data();
   args.eps = 1e-5f;
   args.perm = c.permute ? perm.data() : nullptr;
-  args.out = {ActLayout::rows, want.values.data(), want.multipliers.data(), want.group_sums.data(), want.factors.data(),
-              want.scales.data(), want.sums.data()};
+  args.out = {ActLayout::rows,     want.values.data(), want.multipliers.data(), want.group_sums.data(),
+              want.factors.data(), want.scales.data(), want.sums.data()};
   args.row_errors = want.errors.data();
   args.error_tag = 77;
   quantize_act_ref(problem, args);
@@ -109,7 +114,8 @@ void check_case(const Case& c) {
   args.row_ids = device_rows.data();
   args.gain = device_gain.data();
   args.perm = c.permute ? device_perm.data() : nullptr;
-  args.out = {ActLayout::tiles_sm90, values.data(), multipliers.data(), group_sums.data(), factors.data(), scales.data(), sums.data()};
+  args.out = {ActLayout::tiles_sm90, values.data(), multipliers.data(), group_sums.data(),
+              factors.data(),        scales.data(), sums.data()};
   args.row_errors = errors.data();
   quantize_act_ax_sm90(problem, args, nullptr);
   COMET_CUDA_CHECK(cudaDeviceSynchronize());
@@ -118,11 +124,15 @@ void check_case(const Case& c) {
   size_t wrong = 0;
   for (int t = 0; t < padded; ++t)
     for (int k = 0; k < c.k; ++k)
-      wrong += tiles[activation_offset_sm90(c.m, t, k)] != (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
+      wrong +=
+          tiles[activation_offset_sm90(c.m, t, k)] != (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
   EXPECT_EQ(wrong, 0u);
   EXPECT_EQ(multipliers.to_host(), want.multipliers);
   EXPECT_EQ(group_sums.to_host(), want.group_sums);
-  auto head = [&](auto v) { v.resize(c.m); return v; };
+  auto head = [&](auto v) {
+    v.resize(c.m);
+    return v;
+  };
   EXPECT_EQ(head(factors.to_host()), want.factors);
   EXPECT_EQ(head(scales.to_host()), want.scales);
   EXPECT_EQ(head(sums.to_host()), want.sums);
@@ -132,15 +142,20 @@ void check_case(const Case& c) {
 TEST(QuantizeActAxSm90, EqualsReference) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
   const Case cases[] = {
-      {1, 128, 128, 0, 8, false, false, ActSource::f32},      {9, 1000, 1024, 2, 4, true, true, ActSource::f32},
-      {17, 4096, 4096, 5, 4, true, true, ActSource::rms_norm}, {8, 384, 384, 3, 8, false, true, ActSource::bf16},
-      {40, 1500, 1536, 0, 4, true, false, ActSource::silu_mul}, {33, 2048, 2048, 1, 8, true, true, ActSource::rms_norm},
-      {12, 28672, 28672, 30, 4, true, false, ActSource::silu_mul}, {257, 640, 640, 1, 4, false, true, ActSource::bf16},
-      {16, 8192, 8192, 8, 8, false, true, ActSource::rms_norm}, {25, 700, 768, 6, 8, false, true, ActSource::silu_mul},
+      {1, 128, 128, 0, 8, false, false, ActSource::f32},
+      {9, 1000, 1024, 2, 4, true, true, ActSource::f32},
+      {17, 4096, 4096, 5, 4, true, true, ActSource::rms_norm},
+      {8, 384, 384, 3, 8, false, true, ActSource::bf16},
+      {40, 1500, 1536, 0, 4, true, false, ActSource::silu_mul},
+      {33, 2048, 2048, 1, 8, true, true, ActSource::rms_norm},
+      {12, 28672, 28672, 30, 4, true, false, ActSource::silu_mul},
+      {257, 640, 640, 1, 4, false, true, ActSource::bf16},
+      {16, 8192, 8192, 8, 8, false, true, ActSource::rms_norm},
+      {25, 700, 768, 6, 8, false, true, ActSource::silu_mul},
   };
   for (const Case& c : cases) {
-    SCOPED_TRACE(fmt::format("m {} k_in {} k {} n8 {} bits2 {} rotate {} permute {} source {}", c.m, c.k_in, c.k, c.n8, c.bits2,
-                             c.rotate, c.permute, static_cast<int>(c.source)));
+    SCOPED_TRACE(fmt::format("m {} k_in {} k {} n8 {} bits2 {} rotate {} permute {} source {}", c.m, c.k_in, c.k, c.n8,
+                             c.bits2, c.rotate, c.permute, static_cast<int>(c.source)));
     check_case(c);
   }
 }

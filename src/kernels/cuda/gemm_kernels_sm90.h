@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Device arguments and launch functions of the Hopper GEMMs; the kernels are one file per tile so that they build apart.
+// Device arguments and launch functions of the Hopper GEMMs; the kernels are one file per tile so that they build
+// apart.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,20 +11,20 @@
 namespace comet::cuda {
 
 struct GemmKernelArgs {
-  const uint8_t* weights = nullptr;   // units of layouts_sm90.h
-  const int8_t* values = nullptr;     // tiles or, for gemv, mma fragments of layouts_sm90.h
-  const uint32_t* sums = nullptr;     // [m]
-  const float* scales = nullptr;      // [m]
-  const int32_t* factors = nullptr;   // [m]
+  const uint8_t* weights = nullptr;  // units of layouts_sm90.h
+  const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
+  const uint32_t* sums = nullptr;    // [m]
+  const float* scales = nullptr;     // [m]
+  const int32_t* factors = nullptr;  // [m]
   const float* channel_scales = nullptr;
-  const float* bias = nullptr;        // [n] or null
-  void* d = nullptr;                  // [m, n]
+  const float* bias = nullptr;  // [n] or null
+  void* d = nullptr;            // [m, n]
   int m = 0, n = 0, num_int8_groups = 0;
   GemmOutput output = GemmOutput::bf16;
   Schedule schedule;
-  int4* partials = nullptr;           // split tiles: [2 * CTAs][2 warpgroups][tile_m / 8][128 threads]
-  uint32_t* counters = nullptr;       // split tiles: [split tiles][2 warpgroups], zero between launches
-  int strips_per_pass = 0;            // gemv: strips of 16 rows that a CTA computes together
+  int4* partials = nullptr;      // split tiles: [2 * CTAs][2 warpgroups][tile_m / 8][128 threads]
+  uint32_t* counters = nullptr;  // split tiles: [split tiles][2 warpgroups], zero between launches
+  int strips_per_pass = 0;       // gemv: strips of 16 rows that a CTA computes together
 };
 
 struct LaunchShape {

@@ -12,7 +12,7 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kRows = 128;           // rows of a tile
+constexpr int kRows = 128;  // rows of a tile
 constexpr int kMaxPassStripsHost = 4;
 constexpr int kGemvCtasPerSmHost = 2;
 
@@ -31,7 +31,9 @@ size_t GemmPlan::partial_bytes() const {
 }
 
 size_t GemmPlan::counter_bytes() const {
-  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(schedule.tiles_m * schedule.tiles_n - schedule.full_tiles) * 8;
+  return schedule.range_groups == 0
+             ? 0
+             : static_cast<size_t>(schedule.tiles_m * schedule.tiles_n - schedule.full_tiles) * 8;
 }
 
 const std::vector<TileChoice>& w4ax_tiles_sm90() {
@@ -63,7 +65,8 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
 }
 
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
-  COMET_CHECK(cluster >= 2 && cluster <= 8 && cluster <= p.k / kGroup, "cluster of {} for {} groups", cluster, p.k / kGroup);
+  COMET_CHECK(cluster >= 2 && cluster <= 8 && cluster <= p.k / kGroup, "cluster of {} for {} groups", cluster,
+              p.k / kGroup);
   GemmPlan plan;
   plan.tile_m = tile.tile_m;
   plan.schedule = tiles_of(p, tile.tile_m);
@@ -83,14 +86,15 @@ GemmPlan gemv_plan(const GemmProblem& p, int num_ctas) {
 
 namespace {
 
-// Microseconds of one stage (128 rows x 128 k of a tile) when one CTA, or two, run on an SM; of a launch; of an epilogue
-// token; of a split tile's and of a cluster's sum. Fitted to docs/results/gemm_plans_h200.json by tools/fit_gemm_plan.py.
+// Microseconds of one stage (128 rows x 128 k of a tile) when one CTA, or two, run on an SM; of a launch; of an
+// epilogue token; of a split tile's and of a cluster's sum. Fitted to docs/results/gemm_plans_h200.json by
+// tools/fit_gemm_plan.py.
 struct StageCost {
   int tile_m;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 0.309, 0.419}, {64, 0.376, 0.502},  {96, 0.335, 0.0},
-                                     {128, 0.380, 0.0},  {192, 0.493, 0.0}, {256, 0.666, 0.0}};
+constexpr StageCost kStageCosts[] = {{32, 0.309, 0.419}, {64, 0.376, 0.502}, {96, 0.335, 0.0},
+                                     {128, 0.380, 0.0},  {192, 0.493, 0.0},  {256, 0.666, 0.0}};
 constexpr double kLaunchUs = 1.84, kEpilogueTokenUs = 0.00736;
 constexpr double kSplitUs = 2.49, kSplitTokenUs = 0.0104, kContributorUs = 0.72, kSplitStage = 1.01;
 constexpr double kClusterUs = 1.41, kClusterCtaUs = 0.45, kClusterTokenUs = 0.0149;
@@ -113,13 +117,14 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   const double stage = stage_us(plan, num_sms), epilogue = kEpilogueTokenUs * plan.tile_m;
   if (s.cluster > 1)
     return ceil_div(s.groups, s.cluster) * stage + kClusterUs + kClusterCtaUs * s.cluster +
-           kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster + epilogue / std::min(s.cluster, std::max(1, plan.tile_m / 32));
+           kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
+           epilogue / std::min(s.cluster, std::max(1, plan.tile_m / 32));
   double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
     const int contributors = ceil_div(s.groups, s.range_groups) + (s.groups % s.range_groups != 0 ? 1 : 0);
     const bool out_of_step = s.full_tiles > 0 && plan.tile_m >= 192 && s.range_groups > kOutOfStepShare * s.groups;
-    us += s.range_groups * stage * (out_of_step ? kOutOfStepStage : kSplitStage) + (s.full_tiles > 0 ? 0.5 : 0.0) + kSplitUs + kSplitTokenUs * plan.tile_m +
-          kContributorUs * std::max(0, contributors - 2) * plan.tile_m / 64.0 +
+    us += s.range_groups * stage * (out_of_step ? kOutOfStepStage : kSplitStage) + (s.full_tiles > 0 ? 0.5 : 0.0) +
+          kSplitUs + kSplitTokenUs * plan.tile_m + kContributorUs * std::max(0, contributors - 2) * plan.tile_m / 64.0 +
           epilogue * (s.range_groups <= s.groups ? 1 : 2);
   }
   return us;
@@ -138,7 +143,8 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
   std::vector<GemmPlan> plans;
   for (const TileChoice& tile : tiles) {
     for (const bool split : {false, true})
-      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm) plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
+      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
+        plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
     const Schedule& s = plans.back().schedule;
     for (int cluster = 2; cluster <= std::min(8, s.groups); ++cluster) {
       const double room = num_sms * tile.ctas_per_sm * (cluster > 2 ? kClusterShare : 1.0);
@@ -177,9 +183,10 @@ std::string to_string(const GemmPlan& plan) {
   if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs, {} strips a pass", plan.ctas, plan.strips_per_pass);
   const int tiles = s.tiles_m * s.tiles_n;
   if (s.cluster > 1)
-    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n, s.cluster, s.groups);
-  return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split in runs of {} of {} groups", plan.tile_m, s.tiles_m,
-                     s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.range_groups, s.groups);
+    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n,
+                       s.cluster, s.groups);
+  return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split in runs of {} of {} groups", plan.tile_m,
+                     s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.range_groups, s.groups);
 }
 
 }  // namespace comet::cuda

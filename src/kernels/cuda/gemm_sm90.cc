@@ -16,7 +16,8 @@ const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t co
   throw Error(fmt::format("no GEMM kernel has a tile of {} tokens", tile_m));
 }
 
-GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace) {
+GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
+                           const GemmWorkspace& workspace) {
   COMET_CHECK(args.a.layout == ActLayout::tiles_sm90, "activations are not in tiles_sm90 order");
   COMET_CHECK((plan.tile_m == 0) == (p.m <= kMaxGemvTokens), "m = {} with tiles of {}", p.m, plan.tile_m);
   COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");

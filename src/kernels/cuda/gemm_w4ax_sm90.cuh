@@ -8,7 +8,8 @@
 namespace comet::cuda {
 
 template <int kTileM, int kStages, int kCtasPerSm>
-__global__ void __launch_bounds__(gemm_threads(kTileM), kCtasPerSm) gemm_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
+__global__ void __launch_bounds__(gemm_threads(kTileM), kCtasPerSm)
+    gemm_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
   gemm_sm90<WeightsW4, kTileM, kStages>(args);
 }
 

@@ -5,7 +5,8 @@ namespace comet::cuda {
 namespace {
 
 template <int kBlocks>
-__global__ void __launch_bounds__(kGemvThreads, kGemvCtasPerSm) gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
+__global__ void __launch_bounds__(kGemvThreads, kGemvCtasPerSm)
+    gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
   gemv_sm90<WeightsW4, kBlocks>(args);
 }
 

@@ -20,8 +20,8 @@ namespace comet::cuda {
 //        bits 3..0 row g,  bits 7..4 row g + 8:   two masks and a shift give the registers a0/a2 and a1/a3
 //   word w = 0..15 (8-bit): row g + 8 (w % 2), byte b holds k = 32 (w / 4) + 16 ((w / 2) % 2) + 4 t + b
 //
-// A stage of the GEMM (128 rows x 1 group) is one bulk copy, and the gemv can deal rows to SMs in sixteens. Rows from n to
-// the next multiple of 128 are zero.
+// A stage of the GEMM (128 rows x 1 group) is one bulk copy, and the gemv can deal rows to SMs in sixteens. Rows from n
+// to the next multiple of 128 are zero.
 constexpr int kStripRows = 16;
 constexpr int kUnitBytesW4 = 1040;
 constexpr int kUnitBytesW8 = 2048;
@@ -44,7 +44,8 @@ constexpr size_t unit_index(int groups, int strip, int group) {
 // ---- Activations: for each group, blocks of 8 tokens; a block is 1024 bytes. m is rounded up to a multiple of 8.
 //
 //   m > kMaxGemvTokens:  token r of the block is a row of 128 bytes; its 16-byte piece c lies at piece c ^ r
-//                        (the 128-byte swizzle of wgmma's shared operand), so that any run of blocks of a group is a tile
+//                        (the 128-byte swizzle of wgmma's shared operand), so that any run of blocks of a group is a
+//                        tile
 //   m <= kMaxGemvTokens: the column operand of mma.m16n8k32: [half 0..1][lane][16 bytes], lane = 4 r + t;
 //                        word w = 0..7 of a lane: byte b holds k = 32 (w / 2) + 16 (w % 2) + 4 t + b
 //
@@ -74,12 +75,13 @@ constexpr size_t weight_offset_w4(int k_total, int row, int k) {
 constexpr bool weight_is_high_w4(int row) { return row % kStripRows >= 8; }
 
 constexpr size_t weight_params_offset_w4(int k_total, int row, int group) {
-  return unit_index(k_total / kGroup, row / kStripRows, group) * kUnitBytesW4 + kUnitParamsW4 +
-         row % 8 * 2 + row % kStripRows / 8;
+  return unit_index(k_total / kGroup, row / kStripRows, group) * kUnitBytesW4 + kUnitParamsW4 + row % 8 * 2 +
+         row % kStripRows / 8;
 }
 
 constexpr size_t weight_offset_w8(int k_total, int row, int k) {
-  const int kg = k % kGroup, word = kg / 32 * 4 + kg / 16 % 2 * 2 + row % kStripRows / 8, lane = row % 8 * 4 + kg % 16 / 4;
+  const int kg = k % kGroup, word = kg / 32 * 4 + kg / 16 % 2 * 2 + row % kStripRows / 8,
+            lane = row % 8 * 4 + kg % 16 / 4;
   const size_t unit = unit_index(k_total / kGroup, row / kStripRows, k / kGroup) * kUnitBytesW8;
   return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }

@@ -9,7 +9,8 @@ namespace {
 
 constexpr int kPackThreads = 256;
 
-// One CTA a unit: a thread writes one 32-bit word (8 codes: 4 k of the rows g and g + 8) and, the first 16, a parameter byte.
+// One CTA a unit: a thread writes one 32-bit word (8 codes: 4 k of the rows g and g + 8) and, the first 16, a parameter
+// byte.
 __global__ void pack_w4ax_kernel(W4axWeights w, uint8_t* packed) {
   const int groups = w.k / kGroup, block = blockIdx.x / kBlockStrips;
   const int group = block % groups, strip = block / groups * kBlockStrips + blockIdx.x % kBlockStrips;
@@ -48,12 +49,14 @@ __global__ void pack_w8_kernel(W8Weights w, uint8_t* packed) {
 }  // namespace
 
 void pack_w4ax_sm90(const W4axWeights& w, void* packed, cudaStream_t stream) {
-  pack_w4ax_kernel<<<num_packed_strips(w.n) * (w.k / kGroup), kPackThreads, 0, stream>>>(w, static_cast<uint8_t*>(packed));
+  pack_w4ax_kernel<<<num_packed_strips(w.n) * (w.k / kGroup), kPackThreads, 0, stream>>>(w,
+                                                                                         static_cast<uint8_t*>(packed));
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 
 void pack_w8_sm90(const W8Weights& w, void* packed, cudaStream_t stream) {
-  pack_w8_kernel<<<num_packed_strips(w.n) * (w.k / kGroup), kPackThreads, 0, stream>>>(w, static_cast<uint8_t*>(packed));
+  pack_w8_kernel<<<num_packed_strips(w.n) * (w.k / kGroup), kPackThreads, 0, stream>>>(w,
+                                                                                       static_cast<uint8_t*>(packed));
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One CTA a token: the row (staged in shared memory where it is permuted or normed), then a warp a group: lane l holds the
-// channels 4 l .. 4 l + 3, so that Hadamard strides 1 and 2 stay in the lane and 4 .. 64 are shuffles.
+// One CTA a token: the row (staged in shared memory where it is permuted or normed), then a warp a group: lane l holds
+// the channels 4 l .. 4 l + 3, so that Hadamard strides 1 and 2 stay in the lane and 4 .. 64 are shuffles.
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layouts_sm90.h"
 #include "kernels/cuda/ptx/launch.cuh"
@@ -83,7 +83,8 @@ __device__ void stage_row(const KernelArgs& k, size_t row_index, float* row, Sha
   if (k.p.source != ActSource::rms_norm) return;
   compute_rms_inverse(k, row, s);
 #pragma unroll 4
-  for (int i = threadIdx.x; i < n; i += threads) row[i] = (row[i] * s.inverse) * load_as_float(k.a.gain, k.a.gain_dtype, i);
+  for (int i = threadIdx.x; i < n; i += threads)
+    row[i] = (row[i] * s.inverse) * load_as_float(k.a.gain, k.a.gain_dtype, i);
   __syncthreads();
 }
 
@@ -155,7 +156,8 @@ struct GroupCode {
   bool is_zero;
 };
 
-__device__ GroupCode group_code(const ActFormat& f, const TokenScales& s, int group, float amax_group, float amax1, float amax2) {
+__device__ GroupCode group_code(const ActFormat& f, const TokenScales& s, int group, float amax_group, float amax1,
+                                float amax2) {
   if (group < f.num_int8_groups) return {static_cast<float>(s.r) * s.sx, 127.0f, 1, amax1 < kMinAmax};
   if (f.bits2 == 8) return {s.sx, 127.0f, 1, amax2 < kMinAmax};
   const int m = group_multiplier(amax_group, f.clip2, s.sx);
@@ -166,7 +168,8 @@ __global__ void __launch_bounds__(kMostThreads) quantize_act_ax_sm90_kernel(cons
   extern __shared__ float buffer[];  // x[k] after rotation, amax[groups], then the staged row
   __shared__ Shared s;
   const ActFormat& f = k.p.format;
-  const int groups = f.k / kGroup, token = blockIdx.x, warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int groups = f.k / kGroup, token = blockIdx.x, warps = blockDim.x / 32, warp = threadIdx.x / 32,
+            lane = threadIdx.x % 32;
   float* amax = buffer + f.k;
   float* row = amax + round_up(groups, 4);
   const bool is_padding = token >= k.p.m;
@@ -192,8 +195,9 @@ __global__ void __launch_bounds__(kMostThreads) quantize_act_ax_sm90_kernel(cons
     }
   }
   __syncthreads();
-  const TokenScales scales = s.is_bad ? TokenScales{0.0f, 1}
-                                      : token_scales(s.amax[0], s.amax[1], f.clip1, f.clip2, region2_limit(f.bits2), k.rmax);
+  const TokenScales scales = s.is_bad
+                                 ? TokenScales{0.0f, 1}
+                                 : token_scales(s.amax[0], s.amax[1], f.clip1, f.clip2, region2_limit(f.bits2), k.rmax);
   uint32_t osum = 0;
   for (int g = warp; g < groups; g += warps) {
     uint32_t bytes = 0;
@@ -221,17 +225,21 @@ __global__ void __launch_bounds__(kMostThreads) quantize_act_ax_sm90_kernel(cons
     k.a.out.scales[token] = scales.sx;
     k.a.out.region1_factors[token] = scales.sx == 0.0f ? 1 : scales.r;
     k.a.out.sums[token] = s.sum;
-    if (s.is_bad && !is_padding && k.a.row_errors != nullptr && k.a.row_errors[token] == 0) k.a.row_errors[token] = k.a.error_tag;
+    if (s.is_bad && !is_padding && k.a.row_errors != nullptr && k.a.row_errors[token] == 0)
+      k.a.row_errors[token] = k.a.error_tag;
   }
 }
 
 }  // namespace
 
-void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes, cudaStream_t stream) {
+void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes,
+                                 cudaStream_t stream) {
   const KernelArgs k{p, args, hadamard_scale(kGroup), max_region1_factor(p.format), stages_row(p, args)};
   static const bool allowed = (allow_shared_bytes(quantize_act_ax_sm90_kernel, kMostRowBytes), true);
   static_cast<void>(allowed);
-  launch_dependent(quantize_act_ax_sm90_kernel, {padded_tokens(p.m), p.m > kManyTokens ? kManyTokensThreads : kMostThreads, shared_bytes, stream}, k);
+  launch_dependent(quantize_act_ax_sm90_kernel,
+                   {padded_tokens(p.m), p.m > kManyTokens ? kManyTokensThreads : kMostThreads, shared_bytes, stream},
+                   k);
 }
 
 }  // namespace comet::cuda

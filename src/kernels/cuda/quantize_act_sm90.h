@@ -8,15 +8,17 @@
 
 namespace comet::cuda {
 
-// Writes out.values in ActLayout::tiles_sm90 (padding tokens are zero), scales, region1_factors, sums, and multipliers and
-// group_sums where they are not null. Throws Unsupported for rows that do not fit the shared memory of an SM.
+// Writes out.values in ActLayout::tiles_sm90 (padding tokens are zero), scales, region1_factors, sums, and multipliers
+// and group_sums where they are not null. Throws Unsupported for rows that do not fit the shared memory of an SM.
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
-// The kernel keeps the rotated row, the groups' maxima and, where it is permuted or normed, the source row in shared memory.
+// The kernel keeps the rotated row, the groups' maxima and, where it is permuted or normed, the source row in shared
+// memory.
 constexpr int kMostRowBytes = 226 * 1024;
 constexpr bool stages_row(const QuantizeActProblem& p, const QuantizeActArgs& args) {
   return args.perm != nullptr || p.source == ActSource::rms_norm;
 }
-void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes, cudaStream_t stream);
+void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes,
+                                 cudaStream_t stream);
 
 }  // namespace comet::cuda

@@ -38,7 +38,8 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t bar, uint32_t parity) {
       "@done bra end;\n"
       "bra again;\n"
       "end:\n"
-      "}" ::"r"(bar), "r"(parity)
+      "}" ::"r"(bar),
+      "r"(parity)
       : "memory");
 }
 

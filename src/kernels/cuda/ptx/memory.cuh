@@ -22,7 +22,9 @@ __device__ __forceinline__ uint4 load_shared_v4(uint32_t address) {
 // From the shared memory of any CTA of the cluster.
 __device__ __forceinline__ uint4 load_cluster_v4(uint32_t mapped) {
   uint4 v;
-  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(mapped));
+  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(mapped));
   return v;
 }
 
@@ -48,7 +50,8 @@ __device__ __forceinline__ void store_shared_u32(uint32_t address, uint32_t v) {
 }
 
 // Four 8x8 matrices of 16-bit elements, each transposed; lane i gives the address of row i % 8 of matrix i / 8.
-__device__ __forceinline__ void store_matrix_x4_trans(uint32_t address, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+__device__ __forceinline__ void store_matrix_x4_trans(uint32_t address, uint32_t a, uint32_t b, uint32_t c,
+                                                      uint32_t d) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a), "r"(b),
                "r"(c), "r"(d)
                : "memory");
@@ -57,7 +60,10 @@ __device__ __forceinline__ void store_matrix_x4_trans(uint32_t address, uint32_t
 // Past the L1, which does not see what other SMs wrote during this kernel.
 __device__ __forceinline__ int4 load_global_l2(const int4* p) {
   int4 v;
-  asm volatile("ld.global.cg.v4.s32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p) : "memory");
+  asm volatile("ld.global.cg.v4.s32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p)
+               : "memory");
   return v;
 }
 

@@ -111,7 +111,8 @@ struct Epilogue {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int token = j * 8 + at.token() + e % 2, row = at.warp * 16 + at.row() + e / 2 * 8;
-        ptx::store_shared_u32(buffer + token * 256 + (((row / 4) ^ (token % 8)) * 16) + row % 4 * 4, __float_as_uint(values[e]));
+        ptx::store_shared_u32(buffer + token * 256 + (((row / 4) ^ (token % 8)) * 16) + row % 4 * 4,
+                              __float_as_uint(values[e]));
       }
     }
   }

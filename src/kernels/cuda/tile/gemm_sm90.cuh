@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Hopper GEMM: one producer warp feeds stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk copies;
-// two consumer warpgroups turn 64 rows each into wgmma register operands. Persistent; drawing in docs/kernels.md.
+// The Hopper GEMM: one producer warp feeds stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk
+// copies; two consumer warpgroups turn 64 rows each into wgmma register operands. Persistent; drawing in
+// docs/kernels.md.
 #pragma once
 
 #include "kernels/cuda/ptx/launch.cuh"
@@ -13,8 +14,8 @@ constexpr int kTileRows = 128;
 constexpr int kTileStrips = kTileRows / kStripRows;
 static_assert(kTileStrips == kBlockStrips, "a stage's weights are one copy");
 constexpr int kConsumerWarps = 8;
-// Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own over
-// (9 warps would not do: 3 of them share a quarter of the SM, which leaves 168 registers a thread).
+// Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own
+// over (9 warps would not do: 3 of them share a quarter of the SM, which leaves 168 registers a thread).
 struct RegisterShares {
   int producer = 0, consumer = 0;  // 0: an even share
 };
@@ -168,7 +169,8 @@ struct GemmConsumer {
   // One group: enqueue its products, then unpack the next group's weights while they run. The group before is over by
   // then, which frees its stage and the registers that are unpacked into.
   __device__ __forceinline__ void step(int32_t (&acc)[kTileM / 2], uint32_t (&a)[16], uint32_t (&next)[16],
-                                       RingCursor<kStages>& ring, uint32_t& running, bool accumulate, bool has_next) const {
+                                       RingCursor<kStages>& ring, uint32_t& running, bool accumulate,
+                                       bool has_next) const {
     const uint64_t b = ptx::wgmma_descriptor_swizzle128(Shared::tokens(base, ring.slot));
     ptx::wgmma_fence();
 #pragma unroll
@@ -214,7 +216,9 @@ struct GemmConsumer {
     const Schedule& s = args.schedule;
     const int split = tile - s.full_tiles;
     constexpr int kPart = kTileM / 8 * 128;  // int4 of one warpgroup
-    auto part = [&](int cta) { return args.partials + (partial_slot(s, cta, split) * 2 + at.warpgroup) * kPart + at.thread; };
+    auto part = [&](int cta) {
+      return args.partials + (partial_slot(s, cta, split) * 2 + at.warpgroup) * kPart + at.thread;
+    };
     int4* mine = part(blockIdx.x);
 #pragma unroll
     for (int i = 0; i < kTileM / 8; ++i) mine[i * 128] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
@@ -241,7 +245,8 @@ struct GemmConsumer {
     return true;
   }
 
-  // Sums over the cluster through shared memory, where the ring was: the 32 tokens of slice i end up in CTA i % cluster.
+  // Sums over the cluster through shared memory, where the ring was: the 32 tokens of slice i end up in CTA i %
+  // cluster.
   __device__ void reduce_cluster(int32_t (&acc)[kTileM / 2], int rank) const {
     const int ranks = args.schedule.cluster;
     const uint32_t mine = base + (at.warpgroup * (kTileM / 8) * 128 + at.thread) * 16;
@@ -250,8 +255,9 @@ struct GemmConsumer {
 #pragma unroll
     for (int i = 0; i < kTileM / 8; ++i) {
       if (i / 4 % ranks == rank) continue;
-      ptx::store_shared_v4(mine + i * 2048, {static_cast<uint32_t>(acc[4 * i]), static_cast<uint32_t>(acc[4 * i + 1]),
-                                             static_cast<uint32_t>(acc[4 * i + 2]), static_cast<uint32_t>(acc[4 * i + 3])});
+      ptx::store_shared_v4(mine + i * 2048,
+                           {static_cast<uint32_t>(acc[4 * i]), static_cast<uint32_t>(acc[4 * i + 1]),
+                            static_cast<uint32_t>(acc[4 * i + 2]), static_cast<uint32_t>(acc[4 * i + 3])});
     }
     ptx::cluster_sync();
     for (int step = 1; step < ranks; ++step) {
@@ -289,7 +295,8 @@ struct GemmConsumer {
       if (ranks > 1) reduce_cluster(acc, rank);
       if (ranks > 1 || work.end - work.begin == args.schedule.groups || reduce(acc, work.tile)) {
         const uint32_t staging = base + Shared::kStagingAt + at.warpgroup * 2 * kSliceBytes;
-        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0, rank, ranks}.run(acc, toggle);
+        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0, rank, ranks}.run(
+            acc, toggle);
       }
       ptx::mbarrier_arrive(Shared::values_empty(base, slots.slot));
       slots.advance();

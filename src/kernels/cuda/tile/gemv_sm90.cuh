@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole pairs of strips (32 rows), its warps split k (warp w takes
-// the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair x a group, one bulk copy) in shared memory,
-// and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM, so that the next kernel's CTAs can prefetch meanwhile.
+// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole pairs of strips (32 rows), its warps split k (warp
+// w takes the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair x a group, one bulk copy)
+// in shared memory, and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM, so that the next kernel's
+// CTAs can prefetch meanwhile.
 #pragma once
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
@@ -16,8 +17,8 @@ namespace comet::cuda {
 constexpr int kGemvWarps = 8;
 constexpr int kGemvThreads = kGemvWarps * 32;
 constexpr int kGemvCtasPerSm = 2;
-constexpr int kPair = 2;           // strips of a chunk
-constexpr int kMaxPassPairs = 2;   // that a CTA computes together
+constexpr int kPair = 2;          // strips of a chunk
+constexpr int kMaxPassPairs = 2;  // that a CTA computes together
 constexpr int kMaxPassStrips = kPair * kMaxPassPairs;
 
 // Byte offsets in dynamic shared memory.
@@ -100,14 +101,17 @@ struct Gemv {
         acc[block][e] = static_cast<int32_t>(static_cast<uint32_t>(acc[block][e]) * r[block][e % 2]);
   }
 
-  // What a thread needs for the outputs that it finishes in every pass: rows g and g + 8 of strip warp / kBlocks, two tokens.
+  // What a thread needs for the outputs that it finishes in every pass: rows g and g + 8 of strip warp / kBlocks, two
+  // tokens.
   struct Finish {
     uint32_t sum[2];
     float scale[2];
     Scaler<Weights::kOffset128> scaler;
   };
   __device__ int finish_token() const { return warp % kBlocks * kBlockTokens + lane % 4 * 2; }
-  __device__ int finish_row(int pass_first) const { return (pass_first * kPair + warp / kBlocks) * kStripRows + lane / 4; }
+  __device__ int finish_row(int pass_first) const {
+    return (pass_first * kPair + warp / kBlocks) * kStripRows + lane / 4;
+  }
 
   // Adds the warps' parts; every thread then finishes four outputs.
   __device__ void finish(int pass_first, int pass_count, const Finish& f) const {
@@ -138,7 +142,8 @@ struct Gemv {
   __device__ void run() const {
     const int64_t pairs = (num_strips(args.n) + kPair - 1) / kPair, cta = blockIdx.x, ctas = gridDim.x;
     const int groups = args.schedule.groups;
-    ChunkCursor ahead{static_cast<int>(pairs * (cta + 1) / ctas), args.strips_per_pass / kPair, groups, warp, 0, 0, 0, 0};
+    ChunkCursor ahead{
+        static_cast<int>(pairs * (cta + 1) / ctas), args.strips_per_pass / kPair, groups, warp, 0, 0, 0, 0};
     ahead.begin_pass(static_cast<int>(pairs * cta / ctas));
     ChunkCursor pass = ahead;
     for (int slot = 0; slot < Shared::kSlots && !ahead.done(); ++slot, ahead.advance()) copy(ahead, slot);
@@ -182,8 +187,8 @@ struct Gemv {
             Weights::unpack(raw[j], a);
             multiply(acc[i * kPair + j], a, x);
           }
-          // Only behind the products is it certain that the loads from the ring have come back: the copy engine does not
-          // wait for them (issued in front, a refill overtook them once in a million).
+          // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
+          // not wait for them (issued in front, a refill overtook them once in a million).
           __syncwarp();
           if (!ahead.done()) {
             copy(ahead, slot);

@@ -71,7 +71,8 @@ struct WeightsW8 {
   static __device__ __forceinline__ void unpack(const Raw& raw, uint32_t (&a)[16]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      a[4 * i] = raw.words[i].x, a[4 * i + 1] = raw.words[i].y, a[4 * i + 2] = raw.words[i].z, a[4 * i + 3] = raw.words[i].w;
+      a[4 * i] = raw.words[i].x, a[4 * i + 1] = raw.words[i].y, a[4 * i + 2] = raw.words[i].z,
+            a[4 * i + 3] = raw.words[i].w;
     }
   }
 

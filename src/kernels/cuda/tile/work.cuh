@@ -7,12 +7,12 @@
 namespace comet::cuda {
 
 // Tiles 0 .. full_tiles are computed whole, dealt round to the CTAs; the groups of the others, laid end to end, are cut
-// into one run of range_groups for each CTA. With cluster > 1 instead, a tile belongs to a cluster of that many CTAs, which
-// share its groups evenly and add up through each other's shared memory. Tile = (token tile fastest, row tile).
+// into one run of range_groups for each CTA. With cluster > 1 instead, a tile belongs to a cluster of that many CTAs,
+// which share its groups evenly and add up through each other's shared memory. Tile = (token tile fastest, row tile).
 struct Schedule {
-  int tiles_m = 0;       // token tiles
-  int tiles_n = 0;       // tiles of 128 rows
-  int groups = 0;        // k / 128
+  int tiles_m = 0;  // token tiles
+  int tiles_n = 0;  // tiles of 128 rows
+  int groups = 0;   // k / 128
   int full_tiles = 0;
   int range_groups = 0;  // 0 where every tile is whole or has a cluster
   int cluster = 1;
@@ -56,7 +56,9 @@ COMET_HD bool next_work(WorkQueue& q, Work& w) {
 
 // The CTAs that hold a part of a split tile (counted from the first split tile).
 COMET_HD int first_contributor(const Schedule& s, int split_tile) { return split_tile * s.groups / s.range_groups; }
-COMET_HD int last_contributor(const Schedule& s, int split_tile) { return ((split_tile + 1) * s.groups - 1) / s.range_groups; }
+COMET_HD int last_contributor(const Schedule& s, int split_tile) {
+  return ((split_tile + 1) * s.groups - 1) / s.range_groups;
+}
 
 // A CTA's range touches at most one tile's end (slot 0) and one tile's beginning (slot 1) that are not whole.
 COMET_HD int partial_slot(const Schedule& s, int cta, int split_tile) {
