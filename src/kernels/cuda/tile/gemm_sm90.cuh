@@ -177,8 +177,7 @@ struct GemmConsumer {
     for (int j = 0; j < 4; ++j) Weights::wgmma(acc, a + 4 * j, b + 2 * j, accumulate || j > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
-    __syncwarp();
-    if (at.lane == 0 && accumulate) ptx::mbarrier_arrive(running);
+    if (accumulate) ptx::mbarrier_arrive(running);  // accumulate: this is not the tile's first group
     running = Shared::empty(base, ring.slot);
     ring.advance();
     if (has_next) load(ring, next);
@@ -207,8 +206,7 @@ struct GemmConsumer {
       end_region1(group + 1);
     }
     ptx::wgmma_wait<0>();
-    __syncwarp();
-    if (at.lane == 0) ptx::mbarrier_arrive(running);
+    ptx::mbarrier_arrive(running);
   }
 
   // Leaves this CTA's part of a split tile; true for the last to arrive, which then holds the whole sum.
@@ -313,7 +311,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::mbarrier_init(Shared::full(base, i), 1);
-      ptx::mbarrier_init(Shared::empty(base, i), kConsumerWarps);
+      ptx::mbarrier_init(Shared::empty(base, i), kConsumerWarps * 32);
     }
     for (int i = 0; i < kTokenSlots; ++i) {
       ptx::mbarrier_init(Shared::values_full(base, i), 1);
