@@ -12,10 +12,26 @@ import random
 import sys
 from pathlib import Path
 
-START = {"launch": 2.0, "epilogue": 0.008, "split": 2.0, "split_token": 0.01, "contributor": 0.5, "split_stage": 1.05,
-         "cluster": 0.8, "cluster_cta": 0.3, "cluster_token": 0.02, "token_byte": 0.3,
-         "alone32": 0.4, "alone64": 0.45, "alone96": 0.4, "alone128": 0.43, "alone192": 0.5, "alone256": 0.63,
-         "paired32": 0.52, "paired64": 0.57}
+START = {
+    "launch": 2.0,
+    "epilogue": 0.008,
+    "split": 2.0,
+    "split_token": 0.01,
+    "contributor": 0.5,
+    "split_stage": 1.05,
+    "cluster": 0.8,
+    "cluster_cta": 0.3,
+    "cluster_token": 0.02,
+    "token_byte": 0.3,
+    "alone32": 0.4,
+    "alone64": 0.45,
+    "alone96": 0.4,
+    "alone128": 0.43,
+    "alone192": 0.5,
+    "alone256": 0.63,
+    "paired32": 0.52,
+    "paired64": 0.57,
+}
 SMS, CLUSTER_SHARE, BYTES_PER_US = 132, 0.82, 4.1e6
 OUT_OF_STEP_STAGE, OUT_OF_STEP_SHARE = 1.3, 0.6  # set by hand: too few such plans were timed
 
@@ -41,15 +57,26 @@ def predicted_us(c, row):
     paired = tile_m <= 64 and ctas > SMS
     stage, epilogue = c[f"{'paired' if paired else 'alone'}{tile_m}"], c["epilogue"] * tile_m
     if cluster > 1:
-        busy = (ceil_div(groups, cluster) * stage + c["cluster"] + c["cluster_cta"] * cluster
-                + c["cluster_token"] * tile_m * (cluster - 1) / cluster + epilogue / min(cluster, max(1, tile_m // 32)))
+        busy = (
+            ceil_div(groups, cluster) * stage
+            + c["cluster"]
+            + c["cluster_cta"] * cluster
+            + c["cluster_token"] * tile_m * (cluster - 1) / cluster
+            + epilogue / min(cluster, max(1, tile_m // 32))
+        )
     else:
         busy = ceil_div(whole, ctas) * (groups * stage + epilogue)
         if run:
             contributors = ceil_div(groups, run) + (1 if groups % run else 0)
             out_of_step = whole > 0 and tile_m >= 192 and run > OUT_OF_STEP_SHARE * groups
-            busy += (run * stage * (OUT_OF_STEP_STAGE if out_of_step else c["split_stage"]) + (0.5 if whole else 0.0) + c["split"] + c["split_token"] * tile_m
-                     + c["contributor"] * max(0, contributors - 2) * tile_m / 64 + epilogue * (1 if run <= groups else 2))
+            busy += (
+                run * stage * (OUT_OF_STEP_STAGE if out_of_step else c["split_stage"])
+                + (0.5 if whole else 0.0)
+                + c["split"]
+                + c["split_token"] * tile_m
+                + c["contributor"] * max(0, contributors - 2) * tile_m / 64
+                + epilogue * (1 if run <= groups else 2)
+            )
     memory = (ceil_div(n, 16) * groups * 1040 + c["token_byte"] * tiles_n * m * k) / BYTES_PER_US
     return c["launch"] + max(busy, memory)
 
