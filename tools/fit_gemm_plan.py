@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [PLANS.json]
 
-The file holds what `comet-bench-gemm --sweep` printed (docs/results/gemm_plans_h200.json). Prints the constants and, for
-every problem, how much slower the plan that the model picks is than the best one timed.
+The file holds what `comet-bench-gemm --sweep` printed (docs/results/gemm_plans_h200.json). Prints the constants and,
+for every problem, how much slower the plan that the model picks is than the best one timed.
 """
 
 import json
