@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every accepted request gets exactly one last event: when it ends, is cancelled, when the model throws, at destruction.
+// Every accepted request gets exactly one last event: when it ends, is cancelled, when the model throws, at
+// destruction.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -70,7 +71,8 @@ struct Witness {
 struct Tiny {
   explicit Tiny(int fail_at = 0) : backend(fail_at) {}
   FailingBackend backend;
-  Model model{backend, Checkpoint::open(std::filesystem::path(COMET_SOURCE_DIR) / "tests/goldens/models/llama-plain"),
+  Model model{backend,
+              Checkpoint::open(std::filesystem::path(COMET_SOURCE_DIR) / "tests/goldens/models/llama-plain"),
               {.max_positions = 64, .max_batch_tokens = 16, .max_logit_rows = 4}};
   EngineOptions options{.max_batch_tokens = 16, .max_batch_seqs = 4};
 };
@@ -84,7 +86,8 @@ SequenceSpec spec(int prompt, int output) {
 
 void wait_for(const Witness& w) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
-  while (w.num_last == 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (w.num_last == 0 && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   ASSERT_EQ(w.num_last, 1);
 }
 
@@ -118,9 +121,21 @@ TEST(EngineThread, EveryRequestEnds) {
 TEST(EngineThread, RefusalsAreEventsToo) {
   Tiny s;
   Engine engine(s.model, s.options);
-  const std::pair<SequenceSpec, std::string> bad[] = {
-      {spec(0, 1), "no tokens"}, {spec(64, 1), "room for 64"}, {spec(60, 10), "max_tokens is 10"}, {[] { auto b = spec(2, 1); b.prompt[1] = 1 << 20; return b; }(), "vocabulary"},
-      {[] { auto b = spec(2, 1); b.params.top_p = 2.0; return b; }(), "top_p"}};
+  const std::pair<SequenceSpec, std::string> bad[] = {{spec(0, 1), "no tokens"},
+                                                      {spec(64, 1), "room for 64"},
+                                                      {spec(60, 10), "max_tokens is 10"},
+                                                      {[] {
+                                                         auto b = spec(2, 1);
+                                                         b.prompt[1] = 1 << 20;
+                                                         return b;
+                                                       }(),
+                                                       "vocabulary"},
+                                                      {[] {
+                                                         auto b = spec(2, 1);
+                                                         b.params.top_p = 2.0;
+                                                         return b;
+                                                       }(),
+                                                       "top_p"}};
   for (const auto& [request, message] : bad) {
     Witness w;
     engine.submit(request, [&](const SequenceEvent& e) { w.see(e); });
@@ -183,7 +198,9 @@ TEST(EngineThread, CancelAtRandomMoments) {
       std::mt19937 own(seed);
       for (int i = 0; i < 12; ++i) {
         auto w = std::make_shared<Witness>();
-        const Engine::RequestId id = engine.submit(spec(1 + static_cast<int>(own() % 8), 1 + static_cast<int>(own() % 30)), [w](const SequenceEvent& e) { w->see(e); });
+        const Engine::RequestId id =
+            engine.submit(spec(1 + static_cast<int>(own() % 8), 1 + static_cast<int>(own() % 30)),
+                          [w](const SequenceEvent& e) { w->see(e); });
         std::this_thread::sleep_for(std::chrono::microseconds(own() % 4000));
         if (own() % 4 != 0) engine.cancel(id);
         if (own() % 4 == 0) engine.cancel(id);  // twice

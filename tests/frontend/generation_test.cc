@@ -123,7 +123,8 @@ TEST(Generation, StopTokensAreNotText) {
   const Finished whole = run(greedy(20))[0];
   GenerationRequest r = greedy(20);
   r.sampling.stop_token_ids = {whole.ids[9]};
-  const size_t first = static_cast<size_t>(std::find(whole.ids.begin(), whole.ids.end(), whole.ids[9]) - whole.ids.begin());
+  const size_t first =
+      static_cast<size_t>(std::find(whole.ids.begin(), whole.ids.end(), whole.ids[9]) - whole.ids.begin());
   const Finished f = run(r)[0];
   EXPECT_EQ(f.reason, FinishReason::stop);
   EXPECT_EQ(f.text, loaded().tokenizer.decode(std::span(whole.ids).first(first)));
@@ -176,7 +177,8 @@ TEST(Generation, Cancel) {
 TEST(Generation, AnAbandonedOneEnds) {
   { const std::unique_ptr<Generation> g = loaded().frontend.submit(greedy(100)); }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (loaded().engine.num_running() + loaded().engine.num_waiting() > 0 && std::chrono::steady_clock::now() < deadline)
+  while (loaded().engine.num_running() + loaded().engine.num_waiting() > 0 &&
+         std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_EQ(loaded().engine.num_running(), 0);
 }

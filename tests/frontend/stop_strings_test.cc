@@ -41,7 +41,7 @@ TEST(StopStrings, AcrossPieces) {
   EXPECT_EQ(feed({"x"}, {"", "x", "y"}), (Outcome{"", true}));
   EXPECT_EQ(feed({}, {"a", "b"}), (Outcome{"ab", false}));
   EXPECT_EQ(feed({"bc", "abcd"}, {"xab", "c", "d"}), (Outcome{"xa", true}));  // known first
-  EXPECT_EQ(feed({"bc", "abcd"}, {"xab", "cd"}), (Outcome{"x", true}));        // known together: the one that begins first
+  EXPECT_EQ(feed({"bc", "abcd"}, {"xab", "cd"}), (Outcome{"x", true}));  // known together: the one that begins first
 }
 
 TEST(StopStrings, HoldsBackOnlyWhatMayBecomeOne) {
@@ -68,10 +68,13 @@ TEST(StopStrings, RandomPieces) {
     std::vector<std::string> stops, pieces;
     for (size_t i = 0; i < 1 + random() % 3; ++i) stops.push_back(random_text(3 + random() % 4));
     std::string whole;
-    for (int i = 0; i < 12; ++i) whole += pieces.emplace_back(random_text(1));  // single letters: no piece holds two matches
-    size_t end = std::string::npos, begin = std::string::npos;  // of the match that ends first; of those the one that begins first
+    for (int i = 0; i < 12; ++i)
+      whole += pieces.emplace_back(random_text(1));  // single letters: no piece holds two matches
+    size_t end = std::string::npos,
+           begin = std::string::npos;  // of the match that ends first; of those the one that begins first
     for (const std::string& stop : stops)
-      if (const size_t at = whole.find(stop); at != std::string::npos && (at + stop.size() < end || (at + stop.size() == end && at < begin))) {
+      if (const size_t at = whole.find(stop);
+          at != std::string::npos && (at + stop.size() < end || (at + stop.size() == end && at < begin))) {
         end = at + stop.size();
         begin = at;
       }

@@ -60,12 +60,15 @@ class BadFile : public testing::Test {
   fs::path folder_ = fs::path(testing::TempDir()) / ("comet-bad-file-" + std::to_string(getpid()));
 };
 
-std::string entry(const std::string& name, const std::string& shape, int begin, int end, const std::string& dtype = "F32") {
-  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(end) + "]}";
+std::string entry(const std::string& name, const std::string& shape, int begin, int end,
+                  const std::string& dtype = "F32") {
+  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":[" +
+         std::to_string(begin) + "," + std::to_string(end) + "]}";
 }
 
 TEST_F(BadFile, TheGoodOneIsRead) {
-  const Safetensors s = Safetensors::open_file(write("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[0]", 8, 8) + "," + entry("c", "[]", 8, 12) + "}", 12));
+  const Safetensors s = Safetensors::open_file(
+      write("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[0]", 8, 8) + "," + entry("c", "[]", 8, 12) + "}", 12));
   EXPECT_EQ(s.tensors().size(), 3u);
   EXPECT_EQ(s.total_bytes(), 12u);
 }
@@ -83,7 +86,8 @@ TEST_F(BadFile, UnalignedTensorsAreRead) {
 TEST_F(BadFile, LengthsThatLie) {
   EXPECT_THAT(refusal("{}", 0, 3), HasSubstr("the header claims 3 bytes, the file has 10"));
   EXPECT_THAT(refusal("{}", 0, std::numeric_limits<int64_t>::max()), HasSubstr("the header claims"));
-  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "}", 7), AllOf(HasSubstr("\"a\""), HasSubstr("outside the file's 7 data bytes (is the file truncated?)")));
+  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "}", 7),
+              AllOf(HasSubstr("\"a\""), HasSubstr("outside the file's 7 data bytes (is the file truncated?)")));
   EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "}", 9), HasSubstr("the last 1 bytes belong to no tensor"));
   const fs::path file = folder_ / "short";
   std::ofstream(file) << "1234567";
@@ -102,13 +106,17 @@ TEST_F(BadFile, EveryTruncationIsRefused) {
 }
 
 TEST_F(BadFile, OffsetsThatLie) {
-  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[2]", 4, 12) + "}", 12), HasSubstr("\"b\" overlaps the one before it"));
-  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[1]", 12, 16) + "}", 16), HasSubstr("4 bytes before tensor \"b\" belong to no tensor"));
-  EXPECT_THAT(refusal("{" + entry("a", "[3]", 0, 8) + "}", 8), HasSubstr("f32 [3] needs 12 bytes, data_offsets give 8"));
+  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[2]", 4, 12) + "}", 12),
+              HasSubstr("\"b\" overlaps the one before it"));
+  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("b", "[1]", 12, 16) + "}", 16),
+              HasSubstr("4 bytes before tensor \"b\" belong to no tensor"));
+  EXPECT_THAT(refusal("{" + entry("a", "[3]", 0, 8) + "}", 8),
+              HasSubstr("f32 [3] needs 12 bytes, data_offsets give 8"));
   EXPECT_THAT(refusal("{" + entry("a", "[2]", 8, 0) + "}", 8), HasSubstr("lie outside"));
   EXPECT_THAT(refusal("{" + entry("a", "[2]", -8, 0) + "}", 8), HasSubstr("not non-negative integers"));
   EXPECT_THAT(refusal("{" + entry("a", "[-2]", 0, 8) + "}", 8), HasSubstr("a dimension is not a non-negative integer"));
-  EXPECT_THAT(refusal("{" + entry("a", "[1099511627776,1099511627776]", 0, 8) + "}", 8), HasSubstr("the shape overflows"));
+  EXPECT_THAT(refusal("{" + entry("a", "[1099511627776,1099511627776]", 0, 8) + "}", 8),
+              HasSubstr("the shape overflows"));
   EXPECT_THAT(refusal("{" + entry("a", "[0,1099511627777]", 0, 0) + "}", 0), HasSubstr("the shape overflows"));
 }
 
@@ -116,8 +124,10 @@ TEST_F(BadFile, HeadersThatAreNone) {
   EXPECT_THAT(refusal("{\"a\":", 0), HasSubstr("not valid JSON"));
   EXPECT_THAT(refusal("[]", 0), HasSubstr("not a JSON object"));
   EXPECT_THAT(refusal(std::string(100000, '['), 0), HasSubstr("not valid JSON"));
-  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("a", "[2]", 0, 8) + "}", 8), HasSubstr("the key \"a\" twice"));
-  EXPECT_THAT(refusal("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), HasSubstr("the key \"dtype\" twice"));
+  EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 8) + "," + entry("a", "[2]", 0, 8) + "}", 8),
+              HasSubstr("the key \"a\" twice"));
+  EXPECT_THAT(refusal("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8),
+              HasSubstr("the key \"dtype\" twice"));
   EXPECT_THAT(refusal("{\"a\":[]}", 0), HasSubstr("must have dtype, shape and data_offsets"));
   EXPECT_THAT(refusal("{" + entry("a", "[2]", 0, 16, "F64") + "}", 16), HasSubstr("dtype F64 is not supported"));
 }
@@ -136,7 +146,8 @@ class BadFolder : public testing::Test {
   std::string refusal() {
     write_config();
     const auto backend = ref_backend();
-    return message_of([&] { const Model model(*backend, Checkpoint::open(folder_), {.max_batch_tokens = 16, .max_logit_rows = 1}); });
+    return message_of(
+        [&] { const Model model(*backend, Checkpoint::open(folder_), {.max_batch_tokens = 16, .max_logit_rows = 1}); });
   }
   // The refusal with one key of config.json changed.
   std::string refusal_with(const std::string& key, const json& value) {
@@ -175,12 +186,14 @@ TEST_F(BadFolder, MissingShard) {
   fs::remove_all(folder_);
   fs::copy(fs::path(COMET_SOURCE_DIR) / "tests/goldens/models/mistral-window-sharded", folder_);
   fs::remove(folder_ / "model-00002-of-00002.safetensors");
-  EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), AllOf(HasSubstr("missing shard"), HasSubstr("model-00002-of-00002.safetensors")));
+  EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }),
+              AllOf(HasSubstr("missing shard"), HasSubstr("model-00002-of-00002.safetensors")));
   fs::copy(folder_ / "model-00001-of-00002.safetensors", folder_ / "model-00002-of-00002.safetensors");
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("is already in another shard"));
   std::ofstream(folder_ / "model.safetensors.index.json") << R"({"weight_map": {"a": "../model.safetensors"}})";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("does not map to a file name in this folder"));
-  std::ofstream(folder_ / "model.safetensors.index.json") << R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})";
+  std::ofstream(folder_ / "model.safetensors.index.json")
+      << R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("\"a\" is not in the shard"));
 }
 
@@ -194,26 +207,33 @@ TEST_F(BadFolder, WrongTensors) {
     return refusal();
   };
   EXPECT_THAT(refusal_of([&](auto& t) { t.erase(name); }), HasSubstr("tensor \"" + name + "\" is missing"));
-  EXPECT_THAT(refusal_of([&](auto& t) { std::swap(t[name].shape[0], t[name].shape[1]); }), AllOf(HasSubstr(name), HasSubstr("expected a float tensor")));
+  EXPECT_THAT(refusal_of([&](auto& t) { std::swap(t[name].shape[0], t[name].shape[1]); }),
+              AllOf(HasSubstr(name), HasSubstr("expected a float tensor")));
   EXPECT_THAT(refusal_of([&](auto& t) {
                 t[name].dtype = DType::i8;
                 t[name].shape[0] *= 2;
               }),
               AllOf(HasSubstr(name), HasSubstr("i8")));
-  EXPECT_THAT(refusal_of([&](auto& t) { t["model.layers.0.mlp.up_proj.qweight"] = {DType::u8, {1}, {0}}; }), HasSubstr("quantized tensor"));
+  EXPECT_THAT(refusal_of([&](auto& t) {
+                t["model.layers.0.mlp.up_proj.qweight"] = {DType::u8, {1}, {0}};
+              }),
+              HasSubstr("quantized tensor"));
 }
 
 TEST_F(BadFolder, UnsupportedConfigs) {
-  EXPECT_THAT(refusal_with("architectures", json::array({"GPT2LMHeadModel"})), AllOf(HasSubstr("GPT2LMHeadModel"), HasSubstr("LlamaForCausalLM, MistralForCausalLM")));
+  EXPECT_THAT(refusal_with("architectures", json::array({"GPT2LMHeadModel"})),
+              AllOf(HasSubstr("GPT2LMHeadModel"), HasSubstr("LlamaForCausalLM, MistralForCausalLM")));
   EXPECT_THAT(refusal_with("hidden_act", "gelu"), AllOf(HasSubstr("gelu"), HasSubstr("(silu)")));
-  EXPECT_THAT(refusal_with("rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}}), AllOf(HasSubstr("yarn"), HasSubstr("(default, linear, llama3)")));
+  EXPECT_THAT(refusal_with("rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}}),
+              AllOf(HasSubstr("yarn"), HasSubstr("(default, linear, llama3)")));
   EXPECT_THAT(refusal_with("rope_parameters", {{"rope_type", "linear"}}), HasSubstr("\"factor\" is missing"));
   EXPECT_THAT(refusal_with("hidden_size", "big"), AllOf(HasSubstr("hidden_size"), HasSubstr("an integer in")));
   EXPECT_THAT(refusal_with("num_hidden_layers", -1), HasSubstr("num_hidden_layers"));
   EXPECT_THAT(refusal_with("head_dim", 63), HasSubstr("head_dim"));
   EXPECT_THAT(refusal_with("num_key_value_heads", 3), HasSubstr("a divisor of num_attention_heads"));
   EXPECT_THAT(refusal_with("vocab_size", 1e300), HasSubstr("vocab_size"));
-  EXPECT_THAT(refusal_with("quantization_config", {{"quant_method", "awq"}}), AllOf(HasSubstr("awq"), HasSubstr("\"comet\"")));
+  EXPECT_THAT(refusal_with("quantization_config", {{"quant_method", "awq"}}),
+              AllOf(HasSubstr("awq"), HasSubstr("\"comet\"")));
   std::ofstream(folder_ / "config.json") << "{";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("not valid JSON"));
 }
@@ -221,11 +241,16 @@ TEST_F(BadFolder, UnsupportedConfigs) {
 TEST_F(BadFolder, LengthsBeyondTheModel) {
   const auto backend = ref_backend();
   const Checkpoint checkpoint = Checkpoint::open(folder_);
-  EXPECT_THAT(message_of([&] { const Model m(*backend, checkpoint, {.max_positions = checkpoint.config().max_positions + 1}); }), HasSubstr("max_position_embeddings"));
+  EXPECT_THAT(message_of([&] {
+                const Model m(*backend, checkpoint, {.max_positions = checkpoint.config().max_positions + 1});
+              }),
+              HasSubstr("max_position_embeddings"));
   fs::remove_all(folder_);
   fs::copy(fs::path(COMET_SOURCE_DIR) / "tests/goldens/models/mistral-window-sharded", folder_);
   const Checkpoint window = Checkpoint::open(folder_);
-  EXPECT_THAT(message_of([&] { const Model m(*backend, window, {.max_positions = window.config().sliding_window + 1}); }), HasSubstr("sliding window"));
+  EXPECT_THAT(
+      message_of([&] { const Model m(*backend, window, {.max_positions = window.config().sliding_window + 1}); }),
+      HasSubstr("sliding window"));
   EXPECT_THAT(message_of([&] { resolve_kv_format(window.config(), 5); }), HasSubstr("(4, 8, 16)"));
 }
 

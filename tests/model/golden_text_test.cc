@@ -68,8 +68,8 @@ TEST(GoldenText, Gutenberg15mChoosesTheSameTokens) {
       const int32_t ours = argmax(row, vocab);
       if (ours == greedy[i]) continue;
       ++num_exceptions;
-      printf("prompt at %d, step %zu: ours %d, transformers' %d, gap %.4f there, %.4f here\n", prompt["offset"].get<int>(), i, ours, greedy[i], gaps[i],
-             static_cast<double>(row[ours] - row[greedy[i]]));
+      printf("prompt at %d, step %zu: ours %d, transformers' %d, gap %.4f there, %.4f here\n",
+             prompt["offset"].get<int>(), i, ours, greedy[i], gaps[i], static_cast<double>(row[ours] - row[greedy[i]]));
       EXPECT_LT(gaps[i], kSmallGap) << "prompt at " << prompt["offset"] << ", step " << i;
     }
   }
@@ -92,7 +92,8 @@ TEST(GoldenText, Stories260kWritesTheSameText) {
   // Teacher-forced with its own text: every choice the same means that greedy decoding gives this text.
   const std::vector<int32_t> greedy = golden["greedy_ids"].get<std::vector<int32_t>>();
   const std::vector<float> logits = forced_logits(model, greedy, 0);
-  for (size_t i = 0; i + 1 < greedy.size(); ++i) EXPECT_EQ(argmax(&logits[i * static_cast<size_t>(vocab)], vocab), greedy[i + 1]) << "position " << i;
+  for (size_t i = 0; i + 1 < greedy.size(); ++i)
+    EXPECT_EQ(argmax(&logits[i * static_cast<size_t>(vocab)], vocab), greedy[i + 1]) << "position " << i;
   EXPECT_EQ(tokenizer.decode(std::span(greedy).subspan(1)), golden["greedy_text"].get<std::string>());
 
   const std::vector<int32_t> fresh = golden["fresh_ids"].get<std::vector<int32_t>>();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A non-finite value ends its own request with an error that names the place; the rest of the batch goes on, bit for bit.
+// A non-finite value ends its own request with an error that names the place; the rest of the batch goes on, bit for
+// bit.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -29,7 +30,12 @@ class Containment : public testing::TestWithParam<std::string> {
     const auto ref = ref_backend();
     fs::create_directories(folder_);
     fs::copy(source, folder_ / "plain");
-    quantize_model({.input = source, .output = folder_ / "quantized", .recipe = load_recipe("rtn", {{"act_bits", "4"}}), .windows = {}, .progress = {}}, *ref, threads);
+    quantize_model({.input = source,
+                    .output = folder_ / "quantized",
+                    .recipe = load_recipe("rtn", {{"act_bits", "4"}}),
+                    .windows = {},
+                    .progress = {}},
+                   *ref, threads);
     for (const char* name : {"plain", "quantized"}) spoil(folder_ / name / "model.safetensors");
   }
   ~Containment() override { fs::remove_all(folder_); }
@@ -61,10 +67,15 @@ struct Ended {
 
 // Runs prompts side by side with little KV memory, so that kv_blocks of ended requests are used again.
 std::map<size_t, Ended> run(Model& model, const std::map<size_t, std::vector<int32_t>>& prompts) {
-  EngineCore core(model, {.max_batch_tokens = 64, .max_batch_seqs = 4, .max_chunk = 20, .kv_bytes = 8 * KvPool::block_bytes(model.backend(), model.config(), model.kv_format())});
+  EngineCore core(model, {.max_batch_tokens = 64,
+                          .max_batch_seqs = 4,
+                          .max_chunk = 20,
+                          .kv_bytes = 8 * KvPool::block_bytes(model.backend(), model.config(), model.kv_format())});
   std::map<size_t, Ended> ended;
   std::map<SeqId, size_t> names;
-  core.runner().set_observer([&](const Sequence& s, int, std::span<const float> logits) { ended[names[s.id]].rows.push_back(hash_row(logits)); });
+  core.runner().set_observer([&](const Sequence& s, int, std::span<const float> logits) {
+    ended[names[s.id]].rows.push_back(hash_row(logits));
+  });
   for (const auto& [name, prompt] : prompts) {
     SequenceSpec spec{.prompt = prompt};
     spec.params.max_tokens = 12;
@@ -88,7 +99,8 @@ TEST_P(Containment, OnlyItsOwnSequenceEnds) {
   const auto backend = make_backend({GetParam(), 1});
   if (backend == nullptr) GTEST_SKIP() << "no " << GetParam() << " on this machine";
   for (const std::string name : {"quantized", "plain"}) {
-    Model model(*backend, Checkpoint::open(folder_ / name), {.max_positions = 96, .max_batch_tokens = 64, .max_logit_rows = 64});
+    Model model(*backend, Checkpoint::open(folder_ / name),
+                {.max_positions = 96, .max_batch_tokens = 64, .max_logit_rows = 64});
     std::map<size_t, std::vector<int32_t>> good, all;
     for (size_t i = 0; i < 10; ++i) {
       std::vector<int32_t> prompt;
@@ -110,14 +122,17 @@ TEST_P(Containment, OnlyItsOwnSequenceEnds) {
         continue;
       }
       EXPECT_EQ(ended.finish, FinishReason::error) << name << " " << i;
-      EXPECT_THAT(ended.error, testing::HasSubstr(name == "quantized" ? "non-finite value at model.layers.0.attn_in" : "non-finite value in q, k or v of model.layers.0"));
+      EXPECT_THAT(ended.error,
+                  testing::HasSubstr(name == "quantized" ? "non-finite value at model.layers.0.attn_in"
+                                                         : "non-finite value in q, k or v of model.layers.0"));
       EXPECT_THAT(ended.error, testing::HasSubstr("at position " + std::to_string(i == 1 ? 0 : all[i].size() - i)));
       EXPECT_TRUE(ended.tokens.empty());
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Containment, testing::Values("ref", "avx2", "avx512vnni"), [](const auto& p) { return p.param; });
+INSTANTIATE_TEST_SUITE_P(Backends, Containment, testing::Values("ref", "avx2", "avx512vnni"),
+                         [](const auto& p) { return p.param; });
 
 }  // namespace
 }  // namespace comet::promise

@@ -33,7 +33,9 @@ void check_no_errors(const ForwardResult& result) {
 
 uint64_t hash_row(std::span<const float> logits) { return XXH64(logits.data(), logits.size_bytes(), 0); }
 
-std::string combine(const std::vector<uint64_t>& rows) { return fmt::format("{:016x}", XXH64(rows.data(), rows.size() * sizeof(uint64_t), 0)); }
+std::string combine(const std::vector<uint64_t>& rows) {
+  return fmt::format("{:016x}", XXH64(rows.data(), rows.size() * sizeof(uint64_t), 0));
+}
 
 std::vector<uint64_t> row_hashes(Model& model, std::span<const int32_t> ids, int chunk) {
   const int length = static_cast<int>(ids.size()), vocab = model.config().vocab_size;
@@ -48,7 +50,9 @@ std::vector<uint64_t> row_hashes(Model& model, std::span<const int32_t> ids, int
     for (int i = 0; i < count; ++i) batch.logit_rows.push_back(i);
     const ForwardResult result = model.forward(batch, pool);
     check_no_errors(result);
-    for (int i = 0; i < count; ++i) rows.push_back(hash_row(std::span(result.logits).subspan(static_cast<size_t>(i) * vocab, static_cast<size_t>(vocab))));
+    for (int i = 0; i < count; ++i)
+      rows.push_back(
+          hash_row(std::span(result.logits).subspan(static_cast<size_t>(i) * vocab, static_cast<size_t>(vocab))));
   }
   return rows;
 }
@@ -57,7 +61,8 @@ std::vector<std::vector<uint64_t>> batched_row_hashes(Model& model, const std::v
   const int count = static_cast<int>(prompts.size()), vocab = model.config().vocab_size;
   size_t longest = 0;
   for (const std::vector<int32_t>& p : prompts) longest = std::max(longest, p.size());
-  KvPool pool(model.backend(), model.config(), model.kv_format(), static_cast<int>((longest + kKvBlock - 1) / kKvBlock) * count);
+  KvPool pool(model.backend(), model.config(), model.kv_format(),
+              static_cast<int>((longest + kKvBlock - 1) / kKvBlock) * count);
   std::vector<std::vector<uint64_t>> rows(prompts.size());
   std::mt19937 random(3);
   for (bool is_done = false; !is_done;) {
@@ -79,7 +84,8 @@ std::vector<std::vector<uint64_t>> batched_row_hashes(Model& model, const std::v
     const ForwardResult result = model.forward(batch, pool);
     check_no_errors(result);
     for (size_t i = 0; i < owners.size(); ++i)
-      rows[owners[i]].push_back(hash_row(std::span(result.logits).subspan(i * static_cast<size_t>(vocab), static_cast<size_t>(vocab))));
+      rows[owners[i]].push_back(
+          hash_row(std::span(result.logits).subspan(i * static_cast<size_t>(vocab), static_cast<size_t>(vocab))));
   }
   return rows;
 }
@@ -88,8 +94,12 @@ std::map<std::string, std::string> load_hashes() {
   return nlohmann::json::parse(read_file(kFile)).get<std::map<std::string, std::string>>();
 }
 
-void save_hashes(const std::map<std::string, std::string>& hashes) { write_file_atomically(kFile, nlohmann::json(hashes).dump(2) + "\n"); }
+void save_hashes(const std::map<std::string, std::string>& hashes) {
+  write_file_atomically(kFile, nlohmann::json(hashes).dump(2) + "\n");
+}
 
-std::string hash_name(const std::string& model, size_t prompt_length) { return fmt::format("{}/{:04}", model, prompt_length); }
+std::string hash_name(const std::string& model, size_t prompt_length) {
+  return fmt::format("{}/{:04}", model, prompt_length);
+}
 
 }  // namespace comet::promise

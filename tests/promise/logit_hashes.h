@@ -19,8 +19,8 @@ std::string combine(const std::vector<uint64_t>& rows);
 // The model takes chunks of that size, and as many rows of logits.
 std::vector<uint64_t> row_hashes(Model& model, std::span<const int32_t> ids, int chunk);
 
-// All prompts side by side: each step has a chunk of every prompt that is not at its end, of sizes 1 to 64 that change from
-// step to step. The model takes 64 tokens a prompt.
+// All prompts side by side: each step has a chunk of every prompt that is not at its end, of sizes 1 to 64 that change
+// from step to step. The model takes 64 tokens a prompt.
 std::vector<std::vector<uint64_t>> batched_row_hashes(Model& model, const std::vector<std::vector<int32_t>>& prompts);
 
 // tests/promise/hashes.json: name -> hash.

@@ -35,7 +35,11 @@ struct Crowd {
 // Requests of random lengths arrive at random steps; tokens are sampled at temperature 1.
 Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
   const size_t block = KvPool::block_bytes(model.backend(), model.config(), model.kv_format());
-  EngineCore core(model, {.max_batch_tokens = 160, .max_batch_seqs = 16, .max_chunk = max_chunk, .kv_bytes = 20 * block, .preempt_every = 5});
+  EngineCore core(model, {.max_batch_tokens = 160,
+                          .max_batch_seqs = 16,
+                          .max_chunk = max_chunk,
+                          .kv_bytes = 20 * block,
+                          .preempt_every = 5});
   Crowd crowd;
   core.runner().set_observer([&](const Sequence& s, int position, std::span<const float> logits) {
     crowd.rows.push_back({s.id, position, hash_row(logits)});
@@ -50,7 +54,8 @@ Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
   for (int step = 0; num_finished < kNumRequests; ++step) {
     for (; next < arrivals.size() && arrivals[next] <= step; ++next) {
       const size_t length = 1 + random() % kMaxPrompt, first = random() % (source.size() - length);
-      SequenceSpec spec{.prompt = {source.begin() + static_cast<int64_t>(first), source.begin() + static_cast<int64_t>(first + length)}};
+      SequenceSpec spec{.prompt = {source.begin() + static_cast<int64_t>(first),
+                                   source.begin() + static_cast<int64_t>(first + length)}};
       spec.params.max_tokens = 1 + static_cast<int>(random() % kMaxOutput);
       spec.params.ignore_eos = true;
       spec.seed = random();
@@ -71,20 +76,24 @@ Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
 }
 
 // skipped: a model left out where the whole matrix is not run.
-void expect_same_alone(const BackendChoice& crowded, const BackendChoice& alone, int max_chunk, const std::string& skipped = {}) {
+void expect_same_alone(const BackendChoice& crowded, const BackendChoice& alone, int max_chunk,
+                       const std::string& skipped = {}) {
   const auto crowd_backend = make_backend(crowded), alone_backend = make_backend(alone);
-  if (crowd_backend == nullptr || alone_backend == nullptr) GTEST_SKIP() << "no " << crowded.name << " or " << alone.name << " on this machine";
+  if (crowd_backend == nullptr || alone_backend == nullptr)
+    GTEST_SKIP() << "no " << crowded.name << " or " << alone.name << " on this machine";
   for (const PromiseModel& m : promise_models()) {
     if (m.name == skipped && !is_whole_matrix()) continue;
     Model model(*crowd_backend, m.checkpoint, {.max_batch_tokens = 160, .max_logit_rows = 160});
     const Crowd crowd = run_crowd(model, m, max_chunk);
     EXPECT_GE(crowd.num_preemptions, kNumRequests / 4);
-    Model reference(*alone_backend, m.checkpoint, {.max_batch_tokens = kMaxPrompt + kMaxOutput, .max_logit_rows = kMaxPrompt + kMaxOutput});
+    Model reference(*alone_backend, m.checkpoint,
+                    {.max_batch_tokens = kMaxPrompt + kMaxOutput, .max_logit_rows = kMaxPrompt + kMaxOutput});
     std::map<SeqId, std::vector<uint64_t>> want;
     for (const auto& [id, tokens] : crowd.tokens) want[id] = row_hashes(reference, tokens, 0);
     size_t different = 0;
     for (const Row& row : crowd.rows) different += row.hash != want[row.seq][static_cast<size_t>(row.position)] ? 1 : 0;
-    EXPECT_EQ(different, 0u) << m.name << ": of " << crowd.rows.size() << " rows, " << crowd.num_preemptions << " preemptions, chunks of " << max_chunk;
+    EXPECT_EQ(different, 0u) << m.name << ": of " << crowd.rows.size() << " rows, " << crowd.num_preemptions
+                             << " preemptions, chunks of " << max_chunk;
     size_t outputs = 0;
     for (const auto& [id, tokens] : crowd.tokens) outputs += tokens.size();
     EXPECT_GE(crowd.rows.size(), static_cast<size_t>(kNumRequests));
@@ -92,11 +101,16 @@ void expect_same_alone(const BackendChoice& crowded, const BackendChoice& alone,
   }
 }
 
-TEST(Preemption, Avx512vnniAgainstAvx2) { expect_same_alone({"avx512vnni", 2}, {"avx2", 1}, 0, "gutenberg-15m-W4A8KV4"); }
-TEST(Preemption, Avx2AgainstAvx512vnni) { expect_same_alone({"avx2", 2}, {"avx512vnni", 1}, 7, "gutenberg-15m-W4AxKV4"); }
+TEST(Preemption, Avx512vnniAgainstAvx2) {
+  expect_same_alone({"avx512vnni", 2}, {"avx2", 1}, 0, "gutenberg-15m-W4A8KV4");
+}
+TEST(Preemption, Avx2AgainstAvx512vnni) {
+  expect_same_alone({"avx2", 2}, {"avx512vnni", 1}, 7, "gutenberg-15m-W4AxKV4");
+}
 // On a machine with one ISA alone: the same kernels, alone and in a crowd.
 TEST(Preemption, Avx2AgainstItself) {
-  if (make_backend({"avx512vnni", 1}) != nullptr && !is_whole_matrix()) GTEST_SKIP() << "the pairs with avx512vnni say more";
+  if (make_backend({"avx512vnni", 1}) != nullptr && !is_whole_matrix())
+    GTEST_SKIP() << "the pairs with avx512vnni say more";
   expect_same_alone({"avx2", 1}, {"avx2", 2}, 64);
 }
 

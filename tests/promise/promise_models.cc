@@ -40,10 +40,15 @@ PromiseModel quantized_text_model(const fs::path& folder, const std::string& act
   const fs::path source = fs::path(COMET_SOURCE_DIR) / "models/gutenberg-15m";
   ThreadPool threads(2);
   const auto backend = ref_backend();
-  quantize_model({.input = source, .output = folder / name, .recipe = load_recipe("rtn", {{"act_bits", act_bits}, {"int8_groups", "1"}}), .windows = {}, .progress = {}},
+  quantize_model({.input = source,
+                  .output = folder / name,
+                  .recipe = load_recipe("rtn", {{"act_bits", act_bits}, {"int8_groups", "1"}}),
+                  .windows = {},
+                  .progress = {}},
                  *backend, threads);
   PromiseModel model{name, Checkpoint::open(folder / name), {}, file_hash(folder / name / "model.safetensors")};
-  const std::vector<int32_t> ids = Tokenizer::load(source).encode(read_file(source / "eval.txt").substr(0, 40000), false);
+  const std::vector<int32_t> ids =
+      Tokenizer::load(source).encode(read_file(source / "eval.txt").substr(0, 40000), false);
   size_t at = 0;
   for (const int length : kTextLengths) {
     model.prompts.emplace_back(ids.begin() + static_cast<int64_t>(at), ids.begin() + static_cast<int64_t>(at) + length);
@@ -52,7 +57,8 @@ PromiseModel quantized_text_model(const fs::path& folder, const std::string& act
   return model;
 }
 
-// Every region and group count differs somewhere: n8 0, 1 and all; 4 and 8 bits; rotated or not; llama3 rope scaling; GQA 2.
+// Every region and group count differs somewhere: n8 0, 1 and all; 4 and 8 bits; rotated or not; llama3 rope scaling;
+// GQA 2.
 PromiseModel random_model() {
   ModelConfig c;
   c.architecture = "LlamaForCausalLM";
@@ -64,7 +70,12 @@ PromiseModel random_model() {
   c.head_dim = 128;
   c.vocab_size = 512;
   c.max_positions = 6144;
-  c.rope = {.theta = 500000.0, .scaling = RopeConfig::Scaling::llama3, .factor = 8.0, .low_freq_factor = 1.0, .high_freq_factor = 4.0, .original_max_positions = 2048};
+  c.rope = {.theta = 500000.0,
+            .scaling = RopeConfig::Scaling::llama3,
+            .factor = 8.0,
+            .low_freq_factor = 1.0,
+            .high_freq_factor = 4.0,
+            .original_max_positions = 2048};
   c.qkv_bias = true;
   QuantizationConfig q;
   q.kv = {.bits = 4, .k_rotate = true, .v_rotate = true, .smooth = false};
@@ -73,8 +84,13 @@ PromiseModel random_model() {
     for (const Site site : kSites) {
       const int channels = c.site_channels(site), groups = padded_channels(channels) / kGroup;
       const int n8[] = {1, 0, 2, 1, groups, 2, 0, 3};
-      q.sites[site_name(layer, site)] = {.k_in = channels, .k = padded_channels(channels), .num_int8_groups = n8[index], .bits2 = index % 3 == 2 ? 8 : 4,
-                                         .rotate = index % 4 != 3, .clip1 = index == 0 ? 0.9f : 1.0f, .clip2 = index == 3 ? 0.875f : 1.0f};
+      q.sites[site_name(layer, site)] = {.k_in = channels,
+                                         .k = padded_channels(channels),
+                                         .num_int8_groups = n8[index],
+                                         .bits2 = index % 3 == 2 ? 8 : 4,
+                                         .rotate = index % 4 != 3,
+                                         .clip1 = index == 0 ? 0.9f : 1.0f,
+                                         .clip2 = index == 3 ? 0.875f : 1.0f};
       ++index;
     }
   c.quantization = q;
@@ -82,7 +98,8 @@ PromiseModel random_model() {
   std::mt19937 random(11);  // its numbers are the same everywhere, unlike those of a distribution
   for (const int length : kRandomLengths) {
     std::vector<int32_t> ids;
-    for (int i = 0; i < length; ++i) ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(c.vocab_size)));
+    for (int i = 0; i < length; ++i)
+      ids.push_back(static_cast<int32_t>(random() % static_cast<uint32_t>(c.vocab_size)));
     model.prompts.push_back(std::move(ids));
   }
   return model;
@@ -98,7 +115,8 @@ bool is_whole_matrix() {
 const std::vector<PromiseModel>& promise_models() {
   static const TemporaryFolder folder;
   static const std::vector<PromiseModel> models = {quantized_text_model(folder.path, "8", "gutenberg-15m-W4A8KV4"),
-                                                   quantized_text_model(folder.path, "4", "gutenberg-15m-W4AxKV4"), random_model()};
+                                                   quantized_text_model(folder.path, "4", "gutenberg-15m-W4AxKV4"),
+                                                   random_model()};
   return models;
 }
 

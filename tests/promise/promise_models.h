@@ -21,7 +21,8 @@ struct PromiseModel {
   std::string weights_hash;                   // of model.safetensors; "" where there is no file
 };
 
-// Made once in a process: gutenberg-15m W4A8KV4 and W4AxKV4 (n8 = 1 at every site), and random-128 (2 layers, head_dim 128).
+// Made once in a process: gutenberg-15m W4A8KV4 and W4AxKV4 (n8 = 1 at every site), and random-128 (2 layers, head_dim
+// 128).
 const std::vector<PromiseModel>& promise_models();
 
 struct BackendChoice {

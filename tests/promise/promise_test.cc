@@ -2,7 +2,8 @@
 // The promise: the logits of a quantized model are the same bits everywhere. Held against tests/promise/hashes.json.
 //
 // `make test` runs pairs of (backend, threads, chunks); COMET_PROMISE=all the whole matrix.
-// COMET_PROMISE_WRITE=BACKEND (ref, avx2, ..) writes the file anew from that backend: only for a change of the number contract.
+// COMET_PROMISE_WRITE=BACKEND (ref, avx2, ..) writes the file anew from that backend: only for a change of the number
+// contract.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -33,7 +34,8 @@ std::vector<Way> ways(const BackendChoice& b) {
   }
   if (kIsSlowBuild) return {{0, 16}, {7, is_ref ? size_t{16} : 77}};
   if (is_ref) return {{0, 65}};  // slow: about a second for each 16 tokens
-  if (b.name == "avx2") return b.threads == 1 ? std::vector<Way>{{0, 1000}, {1, 16}} : std::vector<Way>{{64, 300}, {7, 77}};
+  if (b.name == "avx2")
+    return b.threads == 1 ? std::vector<Way>{{0, 1000}, {1, 16}} : std::vector<Way>{{64, 300}, {7, 77}};
   return b.threads == 1 ? std::vector<Way>{{64, 1000}, {7, 77}, {1, 77}} : std::vector<Way>{{0, 6000}};
 }
 
@@ -61,7 +63,8 @@ TEST_P(Promise, LogitsAreTheKeptOnes) {
         const std::string name = hash_name(m.name, prompt.size());
         EXPECT_TRUE(kept.contains(name)) << name;
         if (!kept.contains(name)) continue;
-        EXPECT_EQ(combine(row_hashes(model, prompt, way.chunk)), kept.at(name)) << name << " in chunks of " << way.chunk;
+        EXPECT_EQ(combine(row_hashes(model, prompt, way.chunk)), kept.at(name))
+            << name << " in chunks of " << way.chunk;
       }
     }
 }
@@ -69,7 +72,11 @@ TEST_P(Promise, LogitsAreTheKeptOnes) {
 TEST_P(Promise, BatchedLogitsAreTheKeptOnes) {
   const std::map<std::string, std::string> kept = load_hashes();
   const bool is_ref = GetParam().name == "ref";
-  const size_t max_length = is_whole_matrix() ? (is_ref ? 300 : 6000) : (kIsSlowBuild ? 16 : is_ref ? 16 : GetParam().threads == 1 ? 77 : 300);
+  const size_t max_length = is_whole_matrix() ? (is_ref ? 300 : 6000)
+                                              : (kIsSlowBuild              ? 16
+                                                 : is_ref                  ? 16
+                                                 : GetParam().threads == 1 ? 77
+                                                                           : 300);
   for (const PromiseModel& m : promise_models()) {
     std::vector<std::vector<int32_t>> prompts;
     for (const auto& prompt : m.prompts)
@@ -79,7 +86,8 @@ TEST_P(Promise, BatchedLogitsAreTheKeptOnes) {
     Model model(*backend_, m.checkpoint, {.max_batch_tokens = tokens, .max_logit_rows = tokens});
     const auto rows = batched_row_hashes(model, prompts);
     for (size_t p = 0; p < prompts.size(); ++p)
-      EXPECT_EQ(combine(rows[p]), kept.at(hash_name(m.name, prompts[p].size()))) << m.name << ", prompt of " << prompts[p].size();
+      EXPECT_EQ(combine(rows[p]), kept.at(hash_name(m.name, prompts[p].size())))
+          << m.name << ", prompt of " << prompts[p].size();
   }
 }
 
@@ -101,14 +109,15 @@ TEST(PromiseFile, Write) {
   for (const PromiseModel& m : promise_models()) {
     if (!m.weights_hash.empty()) hashes[m.name + "/weights"] = m.weights_hash;
     Model model(*backend, m.checkpoint, {.max_batch_tokens = 512, .max_logit_rows = 512});
-    for (const auto& prompt : m.prompts) hashes[hash_name(m.name, prompt.size())] = combine(row_hashes(model, prompt, 512));
+    for (const auto& prompt : m.prompts)
+      hashes[hash_name(m.name, prompt.size())] = combine(row_hashes(model, prompt, 512));
   }
   save_hashes(hashes);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Promise,
-                         testing::Values(BackendChoice{"ref", 1}, BackendChoice{"avx2", 1}, BackendChoice{"avx2", 2}, BackendChoice{"avx512vnni", 1},
-                                         BackendChoice{"avx512vnni", 2}),
+                         testing::Values(BackendChoice{"ref", 1}, BackendChoice{"avx2", 1}, BackendChoice{"avx2", 2},
+                                         BackendChoice{"avx512vnni", 1}, BackendChoice{"avx512vnni", 2}),
                          [](const auto& p) { return p.param.name + "_" + std::to_string(p.param.threads); });
 
 }  // namespace

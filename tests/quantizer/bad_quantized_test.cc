@@ -28,7 +28,9 @@ class BadQuantized : public testing::Test {
 
   std::string load() {
     const auto backend = ref_backend();
-    return message_of([&] { const Model model(*backend, Checkpoint::open(folder_ / "model"), {.max_batch_tokens = 16, .max_logit_rows = 1}); });
+    return message_of([&] {
+      const Model model(*backend, Checkpoint::open(folder_ / "model"), {.max_batch_tokens = 16, .max_logit_rows = 1});
+    });
   }
   template <typename T>
   std::string refusal_of(const std::string& tensor, size_t index, T value) {
@@ -72,7 +74,8 @@ TEST_F(BadQuantized, ActPermThatIsNoBijection) {
 
 TEST_F(BadQuantized, GroupParametersOutsideTheRule) {
   const std::string name = "model.layers.0.self_attn.q_proj";
-  EXPECT_THAT(refusal_of(name + ".group_scale", 2, uint8_t{0}), AllOf(HasSubstr(name), HasSubstr("row 2 group 0"), HasSubstr("outside the rule")));
+  EXPECT_THAT(refusal_of(name + ".group_scale", 2, uint8_t{0}),
+              AllOf(HasSubstr(name), HasSubstr("row 2 group 0"), HasSubstr("outside the rule")));
   EXPECT_THAT(refusal_of(name + ".group_scale", 2, uint8_t{17}), HasSubstr("group scale 17"));
   EXPECT_THAT(refusal_of(name + ".group_zero", 2, uint8_t{16}), HasSubstr("zero 16"));
   auto tensors = good_;
@@ -85,7 +88,9 @@ TEST_F(BadQuantized, GroupParametersOutsideTheRule) {
 TEST_F(BadQuantized, ChannelScales) {
   for (const std::string name : {"model.layers.1.mlp.down_proj", "lm_head"})
     for (const float value : {0.0f, -1.0f, std::numeric_limits<float>::infinity(), std::nanf("")})
-      EXPECT_THAT(refusal_of(name + ".channel_scale", 7, value), AllOf(HasSubstr(name), HasSubstr("row 7"), HasSubstr("finite and above 0"))) << value;
+      EXPECT_THAT(refusal_of(name + ".channel_scale", 7, value),
+                  AllOf(HasSubstr(name), HasSubstr("row 7"), HasSubstr("finite and above 0")))
+          << value;
   EXPECT_THAT(refusal_of("lm_head.weight", 9, int8_t{-128}), AllOf(HasSubstr("lm_head"), HasSubstr("-128")));
 }
 
@@ -102,7 +107,8 @@ TEST_F(BadQuantized, WrongShapesAndDtypes) {
 
 TEST_F(BadQuantized, Configs) {
   const std::string site = "model.layers.0.attn_in";
-  EXPECT_THAT(refusal_with({{"format_version", 2}}), HasSubstr("format_version 2 is newer than this program, which reads up to 1"));
+  EXPECT_THAT(refusal_with({{"format_version", 2}}),
+              HasSubstr("format_version 2 is newer than this program, which reads up to 1"));
   EXPECT_THAT(refusal_with({{"group_size", 64}}), AllOf(HasSubstr("group_size"), HasSubstr("128")));
   EXPECT_THAT(refusal_with({{"shards", 2}}), HasSubstr("shards"));
   EXPECT_THAT(refusal_with({{"kv", {{"bits", 5}}}}), HasSubstr("4, 8 or 16"));

@@ -21,7 +21,8 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     static int count = 0;
-    path_ = fs::path(testing::TempDir()) / ("comet-quantizer-" + std::to_string(getpid()) + "-" + std::to_string(count++));
+    path_ =
+        fs::path(testing::TempDir()) / ("comet-quantizer-" + std::to_string(getpid()) + "-" + std::to_string(count++));
     fs::create_directories(path_);
   }
   ~TemporaryFolder() {
@@ -37,7 +38,9 @@ class TemporaryFolder {
   fs::path path_;
 };
 
-inline fs::path golden_model(const std::string& name) { return fs::path(COMET_SOURCE_DIR) / "tests/goldens/models" / name; }
+inline fs::path golden_model(const std::string& name) {
+  return fs::path(COMET_SOURCE_DIR) / "tests/goldens/models" / name;
+}
 
 // What `f` throws as InvalidInput.
 inline std::string message_of(const std::function<void()>& f) {
@@ -66,15 +69,17 @@ inline std::vector<std::vector<int32_t>> calibration_windows(int count, int leng
   std::vector<std::vector<int32_t>> windows(static_cast<size_t>(count));
   uint32_t state = 1;
   for (auto& window : windows)
-    for (int i = 0; i < length; ++i) window.push_back(static_cast<int32_t>((state = state * 1664525u + 1013904223u) >> 8) % vocab);
+    for (int i = 0; i < length; ++i)
+      window.push_back(static_cast<int32_t>((state = state * 1664525u + 1013904223u) >> 8) % vocab);
   return windows;
 }
 
-inline QuantizeSummary quantize(const fs::path& input, const fs::path& output, const std::string& recipe, const std::map<std::string, std::string>& overrides = {},
-                                int num_threads = 1) {
+inline QuantizeSummary quantize(const fs::path& input, const fs::path& output, const std::string& recipe,
+                                const std::map<std::string, std::string>& overrides = {}, int num_threads = 1) {
   ThreadPool threads(num_threads);
   const auto backend = ref_backend();
-  QuantizeJob job{.input = input, .output = output, .recipe = load_recipe(recipe, overrides), .windows = {}, .progress = {}};
+  QuantizeJob job{
+      .input = input, .output = output, .recipe = load_recipe(recipe, overrides), .windows = {}, .progress = {}};
   if (job.recipe.needs_calibration()) job.windows = calibration_windows(3, 32, read_model_config(input).vocab_size);
   return quantize_model(job, *backend, threads);
 }

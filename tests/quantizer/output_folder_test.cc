@@ -33,7 +33,9 @@ TEST(OutputFolder, LeavesNothingElseBehind) {
   const TemporaryFolder folder;
   quantize(kModel, folder / "out", "rtn");
   EXPECT_THAT(list(folder.path()), testing::ElementsAre("out"));
-  EXPECT_THAT(list(folder / "out"), testing::UnorderedElementsAre("model.safetensors", "config.json", "config.transformers4.json", "generation_config.json"));
+  EXPECT_THAT(list(folder / "out"),
+              testing::UnorderedElementsAre("model.safetensors", "config.json", "config.transformers4.json",
+                                            "generation_config.json"));
   EXPECT_TRUE(Checkpoint::open(folder / "out").is_quantized());
 }
 
@@ -48,18 +50,21 @@ TEST(OutputFolder, WhatIsThereIsNotTouched) {
   const TemporaryFolder folder;
   fs::create_directories(folder / "out");
   std::ofstream(folder / "out/precious") << "x";
-  EXPECT_THAT(message_of([&] { quantize(kModel, folder / "out", "rtn"); }), HasSubstr("exists and is not an empty folder"));
+  EXPECT_THAT(message_of([&] { quantize(kModel, folder / "out", "rtn"); }),
+              HasSubstr("exists and is not an empty folder"));
   EXPECT_THAT(list(folder.path()), testing::ElementsAre("out"));
   EXPECT_THAT(list(folder / "out"), testing::ElementsAre("precious"));
   std::ofstream(folder / "file") << "x";
-  EXPECT_THAT(message_of([&] { quantize(kModel, folder / "file", "rtn"); }), HasSubstr("exists and is not an empty folder"));
+  EXPECT_THAT(message_of([&] { quantize(kModel, folder / "file", "rtn"); }),
+              HasSubstr("exists and is not an empty folder"));
 }
 
 TEST(OutputFolder, OneWriterAtATime) {
   const TemporaryFolder folder;
   {
     const OutputFolder first(folder / "out");
-    EXPECT_THAT(message_of([&] { const OutputFolder second(folder / "out"); }), HasSubstr("another process is writing"));
+    EXPECT_THAT(message_of([&] { const OutputFolder second(folder / "out"); }),
+                HasSubstr("another process is writing"));
   }
   EXPECT_THAT(list(folder.path()), testing::IsEmpty());
   quantize(kModel, folder / "out", "rtn");
@@ -72,12 +77,14 @@ TEST(OutputFolder, AnUnwritablePlace) {
 TEST(OutputFolder, AQuantizedModelIsNotQuantizedAgain) {
   const TemporaryFolder folder;
   quantize(kModel, folder / "once", "rtn");
-  EXPECT_THAT(message_of([&] { quantize(folder / "once", folder / "twice", "rtn"); }), HasSubstr("is quantized already"));
+  EXPECT_THAT(message_of([&] { quantize(folder / "once", folder / "twice", "rtn"); }),
+              HasSubstr("is quantized already"));
   EXPECT_FALSE(fs::exists(folder / "twice"));
 }
 
 TEST(OutputFolder, NanAndInfinityInAWeight) {
-  for (const char* name : {"model.embed_tokens.weight", "model.layers.1.self_attn.v_proj.weight", "model.layers.0.input_layernorm.weight", "lm_head.weight"})
+  for (const char* name : {"model.embed_tokens.weight", "model.layers.1.self_attn.v_proj.weight",
+                           "model.layers.0.input_layernorm.weight", "lm_head.weight"})
     for (const uint16_t bits : {0x7fc0, 0xff80}) {
       const TemporaryFolder folder;
       fs::copy(kModel, folder / "in");
@@ -85,7 +92,8 @@ TEST(OutputFolder, NanAndInfinityInAWeight) {
       ASSERT_TRUE(tensors.contains(name));
       memcpy(&tensors[name].bytes[2 * 5], &bits, 2);
       write_safetensors(folder / "in/model.safetensors", tensors);
-      EXPECT_THAT(message_of([&] { quantize(folder / "in", folder / "out", "rtn"); }), AllOf(HasSubstr(name), HasSubstr("at index 5")));
+      EXPECT_THAT(message_of([&] { quantize(folder / "in", folder / "out", "rtn"); }),
+                  AllOf(HasSubstr(name), HasSubstr("at index 5")));
       EXPECT_THAT(list(folder.path()), testing::ElementsAre("in"));
     }
 }
@@ -107,7 +115,8 @@ TEST(OutputFolder, DiskFull) {
     const rlimit limit{20000, 20000};
     setrlimit(RLIMIT_FSIZE, &limit);
     const std::string message = message_of([&] { quantize(kModel, folder / "out", "rtn"); });
-    return message.find("cannot write") != std::string::npos && message.find("File too large") != std::string::npos ? 7 : 8;
+    return message.find("cannot write") != std::string::npos && message.find("File too large") != std::string::npos ? 7
+                                                                                                                    : 8;
   });
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 7);
@@ -138,9 +147,15 @@ TEST(OutputFolder, KilledAtEveryLayer) {
     const int status = run_child([&] {
       ThreadPool threads(1);
       const auto backend = ref_backend();
-      quantize_model({.input = kModel, .output = folder / "out", .recipe = load_recipe("rtn"), .windows = {}, .progress = [&](int done, int) {
-                        if (done == layer) raise(SIGKILL);
-                      }}, *backend, threads);
+      quantize_model({.input = kModel,
+                      .output = folder / "out",
+                      .recipe = load_recipe("rtn"),
+                      .windows = {},
+                      .progress =
+                          [&](int done, int) {
+                            if (done == layer) raise(SIGKILL);
+                          }},
+                     *backend, threads);
       return 0;
     });
     EXPECT_TRUE(WIFSIGNALED(status));

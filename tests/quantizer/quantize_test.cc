@@ -56,10 +56,10 @@ TEST(QuantizeRows, TinyHugeAndZeroRows) {
   constexpr int kK = 128;
   std::vector<float> w(5 * kK, 0.0f);
   for (int i = 0; i < kK; ++i) {
-    w[kK + i] = 1e-45f;                               // the scale would round to 0
+    w[kK + i] = 1e-45f;  // the scale would round to 0
     w[2 * kK + i] = (i % 2 == 0 ? 1.0f : -1.0f) * 3.4e38f;
     w[3 * kK + i] = i == 5 ? 1.0f : 0.0f;
-    w[4 * kK + i] = 1e-38f * static_cast<float>(i);   // subnormal scale
+    w[4 * kK + i] = 1e-38f * static_cast<float>(i);  // subnormal scale
   }
   ThreadPool threads(1);
   const QuantizedLinear q = quantize_rows("w", w, 5, kK, {}, {}, false, threads);
@@ -84,19 +84,23 @@ TEST(ChooseGroupParams, AlwaysLegalAndNeverWorse) {
   };
   std::mt19937 random(5);
   for (int round = 0; round < 300; ++round) {
-    // Beyond the range on purpose: error feedback does that. Shifted, so that all-positive and all-negative groups occur.
-    const float width = static_cast<float>(1 + random() % 200), shift = static_cast<float>(static_cast<int>(random() % 301) - 150);
+    // Beyond the range on purpose: error feedback does that. Shifted, so that all-positive and all-negative groups
+    // occur.
+    const float width = static_cast<float>(1 + random() % 200),
+                shift = static_cast<float>(static_cast<int>(random() % 301) - 150);
     std::vector<float> w1 = random_floats(kGroup, random()), importance = random_floats(kGroup, random());
     for (float& v : w1) v = v * width + (round % 3 == 0 ? shift : 0.0f);
     for (float& v : importance) v = v * v;
-    const GroupParams plain = choose_group_params(w1.data(), nullptr, false), best = choose_group_params(w1.data(), importance.data(), true);
+    const GroupParams plain = choose_group_params(w1.data(), nullptr, false),
+                      best = choose_group_params(w1.data(), importance.data(), true);
     EXPECT_TRUE(is_legal_group(plain.s1, plain.z)) << plain.s1 << " " << plain.z;
     EXPECT_TRUE(is_legal_group(best.s1, best.z)) << best.s1 << " " << best.z;
     EXPECT_LE(error(w1.data(), importance.data(), best), error(w1.data(), importance.data(), plain) * (1 + 1e-12));
   }
 }
 
-// Row i of the factor is what one step of naive elimination on inv(H) leaves: inv(H)[i][j] / inv(H)[i][i], columns before i removed.
+// Row i of the factor is what one step of naive elimination on inv(H) leaves: inv(H)[i][j] / inv(H)[i][i], columns
+// before i removed.
 TEST(ErrorFeedbackFactor, EqualsANaiveInverse) {
   constexpr int kK = 24;
   const std::vector<float> x = random_floats(40 * kK, 9);
@@ -157,7 +161,8 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
 }
 
 // Folds change the basis and not the function: whatever is folded, the quantized model stays as near to the original as
-// rounding alone leaves it (these random weights are hard to round: 0.2 to 0.4). A fold gone wrong gives unrelated logits: 1 and more.
+// rounding alone leaves it (these random weights are hard to round: 0.2 to 0.4). A fold gone wrong gives unrelated
+// logits: 1 and more.
 TEST(Folds, KeepTheFunctionOfEveryFamily) {
   const std::map<std::string, std::string> none = {{"v_rotate", "false"}, {"k_rotate", "false"}, {"rotate", "false"}};
   for (const char* name : {"llama-plain", "llama3-scaled", "qwen2-gqa7", "qwen2.5-no-window", "mistral-fp16"}) {
@@ -167,8 +172,10 @@ TEST(Folds, KeepTheFunctionOfEveryFamily) {
       quantize(golden_model(name), folder / "out", recipe, overrides);
       return relative_error(logits_of(folder / "out"), want);
     };
-    const double plain = error_with("rtn", none), rotated = error_with("rtn", {}), int8 = error_with("rtn", {{"int8_groups", "512"}});
-    const double calibrated = error_with("fmpq", {{"act_bits", "8"}, {"int8_share", "0.5"}, {"smooth_k", "true"}});  // permuted, smoothed, fed back
+    const double plain = error_with("rtn", none), rotated = error_with("rtn", {}),
+                 int8 = error_with("rtn", {{"int8_groups", "512"}});
+    const double calibrated = error_with(
+        "fmpq", {{"act_bits", "8"}, {"int8_share", "0.5"}, {"smooth_k", "true"}});  // permuted, smoothed, fed back
     printf("%s: %.3f plain, %.3f rotated, %.3f without region 2, %.3f fmpq\n", name, plain, rotated, int8, calibrated);
     EXPECT_LT(plain, 0.45) << name;
     EXPECT_LT(rotated, 1.2 * plain) << name;
@@ -239,8 +246,12 @@ TEST(Threads, DoNotChangeTheBytesOnTheCpuBackend) {
     } catch (const Unsupported& e) {
       GTEST_SKIP() << e.what();
     }
-    quantize_model({.input = model, .output = folder / "out", .recipe = load_recipe("fmpq"), .windows = calibration_windows(3, 64, read_model_config(model).vocab_size),
-                    .progress = {}}, *backend, *pool);
+    quantize_model({.input = model,
+                    .output = folder / "out",
+                    .recipe = load_recipe("fmpq"),
+                    .windows = calibration_windows(3, 64, read_model_config(model).vocab_size),
+                    .progress = {}},
+                   *backend, *pool);
     bytes.push_back(read_file(folder / "out/model.safetensors"));
   }
   EXPECT_EQ(bytes[0], bytes[1]);

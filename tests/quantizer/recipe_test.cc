@@ -40,9 +40,15 @@ TEST(Recipe, OverridesAreTyped) {
 }
 
 TEST(Recipe, UnknownKeysNameTheNearest) {
-  EXPECT_THAT(message_of([] { load_recipe("rtn", {{"act_bit", "4"}}); }), AllOf(HasSubstr("unknown recipe key \"act_bit\""), HasSubstr("did you mean \"act_bits\"")));
+  EXPECT_THAT(message_of([] {
+                load_recipe("rtn", {{"act_bit", "4"}});
+              }),
+              AllOf(HasSubstr("unknown recipe key \"act_bit\""), HasSubstr("did you mean \"act_bits\"")));
   EXPECT_THAT(message_of([] { load_recipe("rtn", {{"int8-share", "0"}}); }), HasSubstr("did you mean \"int8_share\""));
-  EXPECT_THAT(message_of([] { parse_recipe({{"outlier_treshold", 3}}, "file"); }), HasSubstr("did you mean \"outlier_threshold\""));
+  EXPECT_THAT(message_of([] {
+                parse_recipe({{"outlier_treshold", 3}}, "file");
+              }),
+              HasSubstr("did you mean \"outlier_threshold\""));
   EXPECT_THAT(message_of([] { load_recipe("gptq"); }), AllOf(HasSubstr("gptq"), HasSubstr("fmpq, rtn")));
 }
 
