@@ -60,7 +60,7 @@ TEST(PackedWeights, PanelsHoldEveryCode) {
       for (int k = 0; k < w.k; ++k) {
         const size_t row = static_cast<size_t>(panel * kPanel + c);
         const bool is_padding = row >= static_cast<size_t>(w.n);
-        const int code = packed4[w4ax_code_byte(w.k, c, k)] >> w4ax_code_shift(k) & 15;
+        const int code = packed4[w4ax_code_byte(c, k)] >> w4ax_code_shift(k) & 15;
         ASSERT_EQ(code, is_padding ? 0 : unpack_nibble(&w.codes[row * static_cast<size_t>(w.k / 2)], k))
             << panel << " " << c << " " << k;
         const uint8_t params = packed4[w4ax_params_byte(c, k / kGroup)];

@@ -33,11 +33,11 @@ struct AttentionCase {
 
 // How it is computed. Nothing of it may change a bit.
 struct Schedule {
-  int chunk = 1 << 20;  // tokens of a sequence in one step
+  int chunk = 1 << 20;         // tokens of a sequence in one step
   bool one_at_a_time = false;  // sequences one after the other; else all in one batch
   int threads = 1;
-  uint64_t block_seed = 1;     // order of the kv_blocks
-  uint8_t poison = 0xff;       // what the cache holds before: NaN scales, 0x00: zeros
+  uint64_t block_seed = 1;  // order of the kv_blocks
+  uint8_t poison = 0xff;    // what the cache holds before: NaN scales, 0x00: zeros
 };
 
 // By sequence and position.
@@ -138,15 +138,17 @@ class AttentionRun {
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
     size_t next = 0;
     for (size_t s = 0; s < case_.lengths.size(); ++s)
-      for (int b = 0; b * kKvBlock < case_.lengths[s]; ++b) tables[s * static_cast<size_t>(stride) + static_cast<size_t>(b)] = order[next++];
+      for (int b = 0; b * kKvBlock < case_.lengths[s]; ++b)
+        tables[s * static_cast<size_t>(stride) + static_cast<size_t>(b)] = order[next++];
     return tables;
   }
 
-  void step(const Isa* isa, const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int stride, void* cache,
-            Backend& reference, ThreadPool& pool, AttentionResult* result) const {
+  void step(const Isa* isa, const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int stride,
+            void* cache, Backend& reference, ThreadPool& pool, AttentionResult* result) const {
     const AttentionCase& c = case_;
     Rows all(chunks, all_tables, stride);
-    const size_t tokens = all.positions.size(), d = static_cast<size_t>(c.head_dim), width = static_cast<size_t>(c.row_width());
+    const size_t tokens = all.positions.size(), d = static_cast<size_t>(c.head_dim),
+                 width = static_cast<size_t>(c.row_width());
     std::vector<float> qkv, q(tokens * static_cast<size_t>(c.num_heads) * d, -1.0f);
     for (size_t t = 0; t < tokens; ++t) {
       const float* row = rows_[static_cast<size_t>(all.seqs[t])].data() + static_cast<size_t>(all.positions[t]) * width;
@@ -178,14 +180,15 @@ class AttentionRun {
     const size_t q_width = static_cast<size_t>(c.num_heads) * d;
     for (size_t t = 0; t < tokens; ++t) {
       const size_t s = static_cast<size_t>(all.seqs[t]), p = static_cast<size_t>(all.positions[t]);
-      result->q[s][p].assign(q.begin() + static_cast<ptrdiff_t>(t * q_width), q.begin() + static_cast<ptrdiff_t>((t + 1) * q_width));
+      result->q[s][p].assign(q.begin() + static_cast<ptrdiff_t>(t * q_width),
+                             q.begin() + static_cast<ptrdiff_t>((t + 1) * q_width));
       result->append_errors[s][p] = errors[t];
     }
     attend(isa, chunks, all_tables, stride, cache, reference, pool, result);
   }
 
-  void attend(const Isa* isa, const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int stride, const void* cache,
-              Backend& reference, ThreadPool& pool, AttentionResult* result) const {
+  void attend(const Isa* isa, const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int stride,
+              const void* cache, Backend& reference, ThreadPool& pool, AttentionResult* result) const {
     const AttentionCase& c = case_;
     std::vector<Chunk> wanted;
     for (Chunk chunk : chunks) {
@@ -218,7 +221,8 @@ class AttentionRun {
       attention_cpu(*isa, problem, args, pool);
     for (size_t t = 0; t < all.positions.size(); ++t) {
       const size_t s = static_cast<size_t>(all.seqs[t]), p = static_cast<size_t>(all.positions[t]);
-      result->out[s][p].assign(out.begin() + static_cast<ptrdiff_t>(t * bytes), out.begin() + static_cast<ptrdiff_t>((t + 1) * bytes));
+      result->out[s][p].assign(out.begin() + static_cast<ptrdiff_t>(t * bytes),
+                               out.begin() + static_cast<ptrdiff_t>((t + 1) * bytes));
       result->attention_errors[s][p] = errors[t];
     }
     for (size_t i = out.size() - 64; i < out.size(); ++i)
@@ -229,7 +233,8 @@ class AttentionRun {
   struct Rows {
     std::vector<int32_t> seqs, batch_seqs, positions, first, tables;
     int stride;
-    Rows(const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int table_stride) : first{0}, stride(table_stride) {
+    Rows(const std::vector<Chunk>& chunks, const std::vector<int32_t>& all_tables, int table_stride)
+        : first{0}, stride(table_stride) {
       for (size_t i = 0; i < chunks.size(); ++i) {
         for (int t = 0; t < chunks[i].count; ++t) {
           seqs.push_back(chunks[i].seq);
@@ -242,8 +247,13 @@ class AttentionRun {
       }
     }
     BatchView view() const {
-      return {static_cast<int>(positions.size()), static_cast<int>(first.size()) - 1, batch_seqs.data(), positions.data(),
-              first.data(), tables.data(), stride};
+      return {static_cast<int>(positions.size()),
+              static_cast<int>(first.size()) - 1,
+              batch_seqs.data(),
+              positions.data(),
+              first.data(),
+              tables.data(),
+              stride};
     }
   };
 

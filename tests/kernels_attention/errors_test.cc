@@ -19,8 +19,12 @@ TEST_P(AttentionErrors, AppendMarksTheRowAndStoresZeros) {
     int kind;
     float value;
   };
-  for (const Fault& f : {Fault{"NaN in q", 0, kNan}, {"inf in k", 1, kInf}, {"-inf in v", 2, -kInf}, {"NaN in v", 2, kNan},
-                         {"k scale", 1, 9e6f}, {"v scale", 2, -9e6f}})
+  for (const Fault& f : {Fault{"NaN in q", 0, kNan},
+                         {"inf in k", 1, kInf},
+                         {"-inf in v", 2, -kInf},
+                         {"NaN in v", 2, kNan},
+                         {"k scale", 1, 9e6f},
+                         {"v scale", 2, -9e6f}})
     for (int bits : {4, 8}) {
       AttentionCase c{.name = f.name, .num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .bits = bits};
       c.lengths = {90, 20};
@@ -33,7 +37,8 @@ TEST_P(AttentionErrors, AppendMarksTheRowAndStoresZeros) {
       EXPECT_TRUE(is_equal(got, want)) << f.name << " kv" << bits;
       for (int s : {0, 1})
         for (int p = 0; p < c.lengths[static_cast<size_t>(s)]; ++p)
-          EXPECT_EQ(got.append_errors[static_cast<size_t>(s)][static_cast<size_t>(p)], p == 17 ? 77u : 0u) << f.name << " position " << p;
+          EXPECT_EQ(got.append_errors[static_cast<size_t>(s)][static_cast<size_t>(p)], p == 17 ? 77u : 0u)
+              << f.name << " position " << p;
       for (float q : got.q[0][17]) EXPECT_EQ(q, 0.0f);
     }
 }

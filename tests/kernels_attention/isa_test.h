@@ -18,10 +18,13 @@ class IsaTest : public ::testing::TestWithParam<Isa> {
 inline std::string isa_name(const ::testing::TestParamInfo<Isa>& info) { return to_string(info.param); }
 
 // Names the first difference.
-inline ::testing::AssertionResult is_equal(const AttentionResult& got, const AttentionResult& want, bool outputs = true) {
+inline ::testing::AssertionResult is_equal(const AttentionResult& got, const AttentionResult& want,
+                                           bool outputs = true) {
   for (size_t s = 0; s < want.q.size(); ++s)
     for (size_t p = 0; p < want.q[s].size(); ++p) {
-      auto differs = [&](const char* what) { return ::testing::AssertionFailure() << what << " of sequence " << s << " position " << p; };
+      auto differs = [&](const char* what) {
+        return ::testing::AssertionFailure() << what << " of sequence " << s << " position " << p;
+      };
       if (got.append_errors[s][p] != want.append_errors[s][p]) return differs("append error");
       if (got.attention_errors[s][p] != want.attention_errors[s][p]) return differs("attention error");
       if (got.q[s][p].size() != want.q[s][p].size()) return differs("size of q");

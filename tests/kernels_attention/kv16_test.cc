@@ -47,12 +47,14 @@ TEST_P(AttentionKv16, WithinTheBoundOfTheReference) {
     const size_t d = static_cast<size_t>(s.head_dim);
     for (size_t p = static_cast<size_t>(c.attend_from); p < want.out[0].size(); ++p)
       for (size_t h = 0; h < static_cast<size_t>(s.heads); ++h) {
-        // A score's error: d + 2 roundings of a sum of products below |q| |k|; the difference of two scores has twice it and
-        // one rounding of its own. Then every p and every sum is off by a relative error, and so are O and l.
-        const double magnitude = norm_of(want.q[0][p], h * d, d) * key_norm * 1.4427 / std::sqrt(static_cast<double>(d));
+        // A score's error: d + 2 roundings of a sum of products below |q| |k|; the difference of two scores has twice
+        // it and one rounding of its own. Then every p and every sum is off by a relative error, and so are O and l.
+        const double magnitude =
+            norm_of(want.q[0][p], h * d, d) * key_norm * 1.4427 / std::sqrt(static_cast<double>(d));
         const double score_error = magnitude * static_cast<double>(d + 6) * 0x1p-24;
         const double folds = 3.0 + static_cast<double>(p) / 256.0;
-        const double relative = (std::exp2(2.0 * score_error) - 1.0) + (64.0 + 2.0 * folds) * 0x1p-24 + (1.0 + folds) * 3e-7;
+        const double relative =
+            (std::exp2(2.0 * score_error) - 1.0) + (64.0 + 2.0 * folds) * 0x1p-24 + (1.0 + folds) * 3e-7;
         for (size_t i = 0; i < d; ++i) {
           float a, b;
           std::memcpy(&a, &got.out[0][p][(h * d + i) * 4], 4);
@@ -72,7 +74,9 @@ TEST_P(AttentionKv16, OneSetOfBits) {
   const Isa first = kAllIsas[0];
   const AttentionResult want = run.run(&first, {});
   for (int chunk : {1, 7, 64, 1 << 20})
-    EXPECT_TRUE(is_equal(run.run(&isa, {.chunk = chunk, .threads = chunk % 3 + 1, .block_seed = static_cast<uint64_t>(chunk)}), want)) << "chunk " << chunk;
+    EXPECT_TRUE(is_equal(
+        run.run(&isa, {.chunk = chunk, .threads = chunk % 3 + 1, .block_seed = static_cast<uint64_t>(chunk)}), want))
+        << "chunk " << chunk;
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, AttentionKv16, ::testing::ValuesIn(kAllIsas), isa_name);

@@ -30,8 +30,7 @@ std::string repeat(const std::string& text, size_t count) {
 
 TEST(HostileTemplate, EndlessLoops) {
   const std::string loop = "{% for i in range(100000) %}";
-  EXPECT_THAT(error_in(repeat(loop, 5) + repeat("{% endfor %}", 5)),
-              HasSubstr("hostile: line 1: takes more than 500000 steps"));
+  EXPECT_THAT(error_in(repeat(loop, 5) + repeat("{% endfor %}", 5)), HasSubstr("hostile: line 1: takes more than "));
   EXPECT_THAT(error_in("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"), HasSubstr("recursion limit"));
   EXPECT_THAT(error_in("{% for x in [[1]] recursive %}{{ loop([[1]]) }}{% endfor %}"), HasSubstr("recursion limit"));
   EXPECT_THAT(error_in("{{ range(1000000000) | list }}"), HasSubstr("line 1: "));
@@ -46,9 +45,9 @@ TEST(HostileTemplate, HugeOutput) {
 TEST(HostileTemplate, MemoryThatDoubles) {
   EXPECT_THAT(error_in("{% set ns = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ "
                        "ns.x %}{% endfor %}"),
-              HasSubstr("hostile: takes more than 256 MB"));
+              HasSubstr("hostile: takes more than "));
   EXPECT_THAT(error_in("{% set x = 'aaaaaaaaaaaaaaaa' %}" + repeat("{% set x %}{{ x }}{{ x }}{% endset %}", 60)),
-              HasSubstr("takes more than 256 MB"));
+              HasSubstr("takes more than "));
 }
 
 TEST(HostileTemplate, DeepNesting) {
@@ -151,7 +150,7 @@ TEST(HostileTokenizer, ABombInTheNormalizer) {
   const Json replace = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
   json["normalizer"] = {{"type", "Sequence"}, {"normalizers", std::vector<Json>(60, replace)}};
   const Tokenizer t = make_tokenizer(json);
-  EXPECT_THAT(error_of([&] { t.encode("a"); }), HasSubstr("takes more than 256 MB"));
+  EXPECT_THAT(error_of([&] { t.encode("a"); }), HasSubstr("takes more than "));
   EXPECT_EQ(t.encode("b").size(), 1u);
 }
 
@@ -160,7 +159,7 @@ TEST(HostileTokenizer, ABombInTheDecoder) {
   const Json replace = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
   std::vector<Json> decoders(60, replace);
   json["decoder"] = {{"type", "Sequence"}, {"decoders", decoders}};
-  EXPECT_THAT(error_of([&] { make_tokenizer(json).token_bytes('a'); }), HasSubstr("takes more than 256 MB"));
+  EXPECT_THAT(error_of([&] { make_tokenizer(json).token_bytes('a'); }), HasSubstr("takes more than "));
   decoders.resize(16);  // few enough to be followed without the crate
   decoders[0]["content"] = "aaaa";
   json["decoder"] = {{"type", "Sequence"}, {"decoders", decoders}};

@@ -11,8 +11,6 @@
 namespace comet {
 namespace {
 
-constexpr int kSplitKeys = kBlocksPerSplit * kKvBlock;
-
 // Rows [first_row, first_row + num_rows) of a sequence and KV head (row = token * heads per KV head + head) over the
 // kv_blocks [first_block, end_block).
 struct Task {
@@ -48,7 +46,8 @@ Plan make_plan(const AttentionProblem& p, const AttentionArgs& args, int num_thr
     for (int kv_head = 0; kv_head < p.kv.num_kv_heads; ++kv_head)
       for (int first = 0; first < rows; first += kTileRows) {
         const int num_rows = std::min(kTileRows, rows - first);
-        plan.tasks.push_back({seq, kv_head, first, num_rows, 0, num_blocks(args, seq, (first + num_rows - 1) / heads), -1, true});
+        plan.tasks.push_back(
+            {seq, kv_head, first, num_rows, 0, num_blocks(args, seq, (first + num_rows - 1) / heads), -1, true});
         total += cost(plan.tasks.back());
       }
   }

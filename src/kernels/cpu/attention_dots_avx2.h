@@ -13,8 +13,8 @@ static_assert(4 * 2 * 255 * 15 < 32768, "a kv_block's 16 words of V in four sums
 
 template <int kBits>
 struct Dots {
-  static constexpr int kPlanes = kBits / 4;       // nibbles of a code
-  static constexpr int kMostRows = 4 / kPlanes;   // rows in flight: at most 8 sums of the 16 registers
+  static constexpr int kPlanes = kBits / 4;      // nibbles of a code
+  static constexpr int kMostRows = 4 / kPlanes;  // rows in flight: at most 8 sums of the 16 registers
 
   COMET_HD __m256i broadcast_word(const void* p) {
     int32_t word;
@@ -22,8 +22,8 @@ struct Dots {
     return _mm256_set1_epi32(word);
   }
 
-  // sum + products of unsigned a and signed b. The empty statement keeps GCC from reassociating the sums of the unrolled
-  // loops into trees, which do not fit the registers.
+  // sum + products of unsigned a and signed b. The empty statement keeps GCC from reassociating the sums of the
+  // unrolled loops into trees, which do not fit the registers.
   COMET_HD __m256i add_products(__m256i sum, __m256i a, __m256i b) {
     sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b));
     asm("" : "+x"(sum));
@@ -56,7 +56,8 @@ struct Dots {
   }
 
   template <int kRows>
-  COMET_HD void score_group(const uint8_t* data, const int8_t (*q)[kMaxHeadDim], int key, int channel, __m256i (*sum)[2]) {
+  COMET_HD void score_group(const uint8_t* data, const int8_t (*q)[kMaxHeadDim], int key, int channel,
+                            __m256i (*sum)[2]) {
 #pragma GCC unroll 2  // a loop would copy every sum once a turn
     for (int part = 0; part < 2; ++part) {
       __m256i sums16[kRows][2][kPlanes];
@@ -82,8 +83,9 @@ struct Dots {
 
   // x[row][key] = sum over groups of key scale * (exact dot), in the order of the contract.
   template <int kRows>
-  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const int8_t (*q)[kMaxHeadDim],
-                       const int32_t (*q_sums)[kMaxKeyGroups], float (*x)[kKvBlock]) {
+  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next,
+                                               const int8_t (*q)[kMaxHeadDim], const int32_t (*q_sums)[kMaxKeyGroups],
+                                               float (*x)[kKvBlock]) {
     if constexpr (kRows > kMostRows) {
       scores<kMostRows>(layout, data, next, q, q_sums, x);
       scores<kRows - kMostRows>(layout, data, next, q + kMostRows, q_sums + kMostRows, x + kMostRows);
@@ -97,7 +99,8 @@ struct Dots {
           for (int half = 0; half < 2; ++half) {
             __m256i zero = _mm256_set1_epi32(kKv8KeyZero);
             if constexpr (kBits == 4)
-              zero = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros + g * kKvBlock + key + half * 8)));
+              zero = _mm256_cvtepu8_epi32(
+                  _mm_loadl_epi64(reinterpret_cast<const __m128i*>(zeros + g * kKvBlock + key + half * 8)));
             for (int r = 0; r < kRows; ++r)  // 16-bit products: the sums of q stay within 64 * 127
               sum[r][half] = _mm256_madd_epi16(zero, _mm256_set1_epi32(-q_sums[r][g] & 0xffff));
           }
@@ -116,7 +119,8 @@ struct Dots {
   }
 
   // out[row] = sum of p8 * zero point over the keys; writes 8 results.
-  COMET_HD void sum_zeros(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock], int rows, float* out) {
+  COMET_HD void sum_zeros(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock], int rows,
+                          float* out) {
     alignas(64) float lanes[kStepRows][8];
     for (int r = 0; r < rows; ++r) {
       __m256i sum = _mm256_setzero_si256();
@@ -124,7 +128,8 @@ struct Dots {
         const __m256i codes = _mm256_load_si256(reinterpret_cast<const __m256i*>(p[r] + 32 * half));
         if constexpr (kBits == 4) {
           const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);  // as word_index
-          const __m256i zeros = _mm256_load_si256(reinterpret_cast<const __m256i*>(data + layout.value_zeros + 32 * half));
+          const __m256i zeros =
+              _mm256_load_si256(reinterpret_cast<const __m256i*>(data + layout.value_zeros + 32 * half));
           sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, _mm256_permutevar8x32_epi32(zeros, order)));
         } else {
           sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, _mm256_set1_epi8(1)));
@@ -137,7 +142,8 @@ struct Dots {
   }
 
   template <int kRows>
-  COMET_HD void weigh_channels(const uint8_t* values, const uint8_t (*p)[kKvBlock], int channel, int half, __m256i (*sum)[2]) {
+  COMET_HD void weigh_channels(const uint8_t* values, const uint8_t (*p)[kKvBlock], int channel, int half,
+                               __m256i (*sum)[2]) {
 #pragma GCC unroll 4
     for (int part = 0; part < 4; ++part) {
       __m256i sums16[kRows][2][kPlanes];
@@ -151,8 +157,7 @@ struct Dots {
         for (int r = 0; r < kRows; ++r) {
           const __m256i p_word = broadcast_word(&p[r][4 * Simd::word_index(word)]);
           for (int w = 0; w < 2; ++w)
-            for (int n = 0; n < kPlanes; ++n)
-              sums16[r][w][n] = add_products(sums16[r][w][n], p_word, codes[w][n]);
+            for (int n = 0; n < kPlanes; ++n) sums16[r][w][n] = add_products(sums16[r][w][n], p_word, codes[w][n]);
         }
       }
       for (int r = 0; r < kRows; ++r)
@@ -161,8 +166,8 @@ struct Dots {
   }
 
   template <int kRows>
-  COMET_HD void weigh_rows(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock], const float* zero_sums,
-                           int first, const OutputFold<Simd>& fold) {
+  COMET_HD void weigh_rows(const KvLayout& layout, const uint8_t* data, const uint8_t (*p)[kKvBlock],
+                           const float* zero_sums, int first, const OutputFold<Simd>& fold) {
     if constexpr (kRows > kMostRows) {
       weigh_rows<kMostRows>(layout, data, p, zero_sums, first, fold);
       weigh_rows<kRows - kMostRows>(layout, data, p + kMostRows, zero_sums + kMostRows, first + kMostRows, fold);
@@ -170,7 +175,8 @@ struct Dots {
       for (int column = 0; column < layout.dim / kValueCellChannels; ++column)
         for (int half = 0; half < 2; ++half) {
           __m256i sum[kRows][2];
-          for (int r = 0; r < kRows; ++r) sum[r][0] = sum[r][1] = _mm256_sub_epi32(_mm256_setzero_si256(), broadcast_word(&zero_sums[r]));
+          for (int r = 0; r < kRows; ++r)
+            sum[r][0] = sum[r][1] = _mm256_sub_epi32(_mm256_setzero_si256(), broadcast_word(&zero_sums[r]));
           weigh_channels<kRows>(data + layout.v_codes, p, column * kValueCellChannels, half, sum);
           for (int r = 0; r < kRows; ++r)
             for (int w = 0; w < 2; ++w)
@@ -181,7 +187,8 @@ struct Dots {
 
   // Folds the exact sums of p8 * (code - zero) into the outputs.
   template <int kRows>
-  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
+  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next,
+                                               const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
     alignas(32) float zero_sums[8];
     prefetch(next + layout.v_codes, layout.key_scales - layout.v_codes);
     sum_zeros(layout, data, p, kRows, zero_sums);

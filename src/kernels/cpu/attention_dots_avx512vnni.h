@@ -30,8 +30,9 @@ struct Dots {
 
   // x[row][key] = sum over groups of key scale * (exact dot), in the order of the contract.
   template <int kRows>
-  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const int8_t (*q)[kMaxHeadDim],
-                       const int32_t (*q_sums)[kMaxKeyGroups], float (*x)[kKvBlock]) {
+  __attribute__((noinline)) static void scores(const KvLayout& layout, const uint8_t* data, const uint8_t* next,
+                                               const int8_t (*q)[kMaxHeadDim], const int32_t (*q_sums)[kMaxKeyGroups],
+                                               float (*x)[kKvBlock]) {
     constexpr int kColumns = kRows > 4 ? 2 : 4;  // vectors of 16 keys in flight: at most 16 accumulators
     const int groups = layout.dim / kKeyGroup;
     const uint16_t* scales = reinterpret_cast<const uint16_t*>(data + layout.key_scales);
@@ -53,7 +54,8 @@ struct Dots {
         for (int step = 0; step < 8; ++step) {
           __m512i low[kColumns], high[kColumns];
           for (int c = 0; c < kColumns; ++c) {
-            const uint32_t cell = kv_key_cell(kBits, (column + c) * kKeyCellTokens, g * kKeyGroup + step * kKeyCellChannels);
+            const uint32_t cell =
+                kv_key_cell(kBits, (column + c) * kKeyCellTokens, g * kKeyGroup + step * kKeyCellChannels);
             load_cell(data + cell, &low[c], &high[c]);
             prefetch(next + cell, kv_cell_bytes(kBits));
           }
@@ -79,7 +81,8 @@ struct Dots {
 
   // Folds the exact sums of p8 * (code - zero) into the outputs.
   template <int kRows>
-  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next, const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
+  __attribute__((noinline)) static void values(const KvLayout& layout, const uint8_t* data, const uint8_t* next,
+                                               const uint8_t (*p)[kKvBlock], const OutputFold<Simd>& fold) {
     constexpr int kColumns = kRows > 4 ? 1 : 2;  // groups of 32 channels in flight
     alignas(64) float zero_sums[16];
     if constexpr (kBits == 4) {
@@ -87,7 +90,8 @@ struct Dots {
       const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);  // as word_index
       const __m512i zeros = _mm512_permutexvar_epi32(order, _mm512_load_si512(data + layout.value_zeros));
       for (int r = 0; r < kRows; ++r)
-        _mm512_store_ps(lanes[r], _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_load_si512(p[r]), zeros)));
+        _mm512_store_ps(
+            lanes[r], _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_load_si512(p[r]), zeros)));
       Simd::fold_lanes<Simd::IntSum>(lanes, kRows, zero_sums);
     }
     for (int column = 0; column < layout.dim / kValueCellChannels; column += kColumns) {
@@ -102,7 +106,8 @@ struct Dots {
       for (int word = 0; word < 16; ++word) {
         __m512i low[kColumns], high[kColumns];
         for (int c = 0; c < kColumns; ++c) {
-          const uint32_t cell = layout.v_codes + kv_value_cell(kBits, word * kValueCellTokens, (column + c) * kValueCellChannels);
+          const uint32_t cell =
+              layout.v_codes + kv_value_cell(kBits, word * kValueCellTokens, (column + c) * kValueCellChannels);
           load_cell(data + cell, &low[c], &high[c]);
           prefetch(next + cell, kv_cell_bytes(kBits));
         }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Integer attention (kv4, kv8) of up to 8 rows over one kv_block, for any vector width.
 //
-// Dots is what differs by ISA: the exact integer products of q with the keys (scores) and of p with the values (values).
+// Dots is what differs by ISA: the exact integer products of q with the keys (scores) and of p with the values
+// (values).
 #pragma once
 
 #include "kernels/cpu/attention_tile_body.h"
@@ -10,11 +11,11 @@ namespace comet {
 
 // Queries of a task and the step's numbers on their way from scores to values.
 struct alignas(64) IntScratch {
-  int8_t q[kTileRows][kMaxHeadDim];         // codes, padding 0
-  int32_t q_sums[kTileRows][kMaxKeyGroups]; // sum of a group's codes
+  int8_t q[kTileRows][kMaxHeadDim];          // codes, padding 0
+  int32_t q_sums[kTileRows][kMaxKeyGroups];  // sum of a group's codes
   float c[kTileRows];
-  alignas(64) float x[kStepRows][kKvBlock];   // scores before the factor c, scores, then u
-  alignas(64) uint8_t p[kStepRows][kKvBlock]; // p8, words in the order of S::word_index
+  alignas(64) float x[kStepRows][kKvBlock];    // scores before the factor c, scores, then u
+  alignas(64) uint8_t p[kStepRows][kKvBlock];  // p8, words in the order of S::word_index
   float block_m[16], block_l[16], mu[16], up[16], down[16], scale_old[16], scale_new[16];
 };
 
@@ -36,11 +37,13 @@ struct OutputFold {
   }
 };
 
-// (exp2(x) + 64) - 64 for x <= 0: exp2 is half a mantissa times 2^(n+1), both exact, so one fma rounds what the sum would.
+// (exp2(x) + 64) - 64 for x <= 0: exp2 is half a mantissa times 2^(n+1), both exact, so one fma rounds what the sum
+// would.
 template <class S>
 COMET_HD typename S::Float exp2_rounded_lanes(typename S::Float x) {
-  const auto shifter = S::set(12582912.0f + 128.0f);  // 1.5 * 2^23: rounds to integers; + 128 (even: keeps ties) puts n + 128 in the low bits
-  x = S::max(S::set(-126.0f), x);                      // NaN stays NaN
+  const auto shifter = S::set(
+      12582912.0f + 128.0f);  // 1.5 * 2^23: rounds to integers; + 128 (even: keeps ties) puts n + 128 in the low bits
+  x = S::max(S::set(-126.0f), x);  // NaN stays NaN
   const auto shifted = S::add(x, shifter);
   const auto f = S::sub(x, S::sub(shifted, shifter));
   auto p = S::set(0x1.5c10d4p-11f);
@@ -80,8 +83,8 @@ struct IntScheme {
   }
 
   template <int kRows>
-  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next, int r,
-                     int first_key, bool is_first) {
+  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next,
+                     int r, int first_key, bool is_first) {
     const KvLayout& layout = tile.layout;
     Dots::template scores<kRows>(layout, data, next, &s.q[r], &s.q_sums[r], s.x);
     if (tile.num_keys[r] - first_key >= kKvBlock)  // the fewest keys of these rows
@@ -95,7 +98,8 @@ struct IntScheme {
 
   // x -> block_m, block_l, p8, down. Masked keys never meet a scale: their x is -inf and their u is 0 by selection.
   template <bool kIsMasked>
-  __attribute__((noinline)) static void softmax(const AttentionTile& tile, Scratch& s, const uint8_t* data, int r, int rows, int first_key) {
+  __attribute__((noinline)) static void softmax(const AttentionTile& tile, Scratch& s, const uint8_t* data, int r,
+                                                int rows, int first_key) {
     alignas(64) float lanes[kStepRows][S::kLanes], sums[kStepRows][S::kLanes];
     const auto masked = S::set(-__builtin_inff()), zero = S::set(0.0f);
     for (int i = 0; i < rows; ++i) {
@@ -103,7 +107,8 @@ struct IntScheme {
       auto top = masked;
       for (int v = 0; v < kVectors; ++v) {
         auto x = S::mul(c, S::load(&s.x[i][v * S::kLanes]));
-        if constexpr (kIsMasked) x = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), x, masked);
+        if constexpr (kIsMasked)
+          x = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), x, masked);
         S::store(&s.x[i][v * S::kLanes], x);
         top = S::max(top, x);
       }
@@ -120,7 +125,8 @@ struct IntScheme {
       for (int v = 0; v < kVectors; ++v) {
         const auto p = exp2_rounded_lanes<S>(S::sub(S::load(&s.x[i][v * S::kLanes]), block_m));
         auto u = S::mul(p, value_scales[v]);
-        if constexpr (kIsMasked) u = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), u, zero);
+        if constexpr (kIsMasked)
+          u = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), u, zero);
         S::store(&s.x[i][v * S::kLanes], u);
         sum = S::add(sum, p);
         top = S::max(top, u);

@@ -2,8 +2,8 @@
 // Attention over the bf16 cache for up to 8 rows and one kv_block, fp32, for any vector width.
 //
 // Outside the promise against the reference, but of one order on every ISA: a dot is one fma chain over the channels, a
-// block's l the halving tree 32, 16, .. 1 over its keys, its output one fma chain over the keys; blocks, splits and rows
-// fold as integer attention folds them. p is not rounded.
+// block's l the halving tree 32, 16, .. 1 over its keys, its output one fma chain over the keys; blocks, splits and
+// rows fold as integer attention folds them. p is not rounded.
 #pragma once
 
 #include "kernels/cpu/attention_tile_body.h"
@@ -30,8 +30,8 @@ struct Kv16Scheme {
   }
 
   template <int kRows>
-  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next, int r,
-                     int first_key, bool is_first) {
+  COMET_HD void step(const AttentionTile& tile, TileState& state, Scratch& s, const uint8_t* data, const uint8_t* next,
+                     int r, int first_key, bool is_first) {
     prefetch(next, tile.layout.bytes);
     const uint16_t* keys = reinterpret_cast<const uint16_t*>(data);
     const uint16_t* values = reinterpret_cast<const uint16_t*>(data + tile.layout.v_codes);
@@ -52,7 +52,8 @@ struct Kv16Scheme {
         for (int c = 0; c < kColumns; ++c) sum[i][c] = S::set(0.0f);
       for (int channel = 0; channel < tile.head_dim; ++channel) {
         typename S::Float key[kColumns];
-        for (int c = 0; c < kColumns; ++c) key[c] = S::load_bf16(keys + kv16_key_index(tile.layout.dim, (column + c) * S::kLanes, channel));
+        for (int c = 0; c < kColumns; ++c)
+          key[c] = S::load_bf16(keys + kv16_key_index(tile.layout.dim, (column + c) * S::kLanes, channel));
         for (int i = 0; i < kRows; ++i) {
           const auto q = S::set(s.q[r + i][channel]);
           for (int c = 0; c < kColumns; ++c) sum[i][c] = S::fma(key[c], q, sum[i][c]);
@@ -63,7 +64,8 @@ struct Kv16Scheme {
     }
   }
 
-  COMET_HD void softmax(const AttentionTile& tile, TileState& state, Scratch& s, int r, int i, int first_key, bool is_first) {
+  COMET_HD void softmax(const AttentionTile& tile, TileState& state, Scratch& s, int r, int i, int first_key,
+                        bool is_first) {
     const int num_keys = tile.num_keys[r + i] - first_key;
     const auto masked = S::set(-__builtin_inff());
     auto top = masked;
@@ -99,7 +101,8 @@ struct Kv16Scheme {
 
   // Keys [0, num_keys) are in the cache for every row of the step; those behind a row's own position have p = 0 there.
   template <int kRows>
-  COMET_HD void weigh(const AttentionTile& tile, TileState& state, Scratch& s, const uint16_t* values, int r, int num_keys, bool is_first) {
+  COMET_HD void weigh(const AttentionTile& tile, TileState& state, Scratch& s, const uint16_t* values, int r,
+                      int num_keys, bool is_first) {
     constexpr int kMost = kAccumulators / kRows < 1 ? 1 : kAccumulators / kRows;
     constexpr int kColumns = kMost >= 4 ? 4 : kMost >= 2 ? 2 : 1;
     const int dim = tile.layout.dim;
@@ -109,7 +112,8 @@ struct Kv16Scheme {
         for (int c = 0; c < kColumns; ++c) sum[i][c] = S::set(0.0f);
       for (int key = 0; key < num_keys; ++key) {
         typename S::Float value[kColumns];
-        for (int c = 0; c < kColumns; ++c) value[c] = S::load_bf16(values + kv16_value_index(dim, key, channel + c * S::kLanes));
+        for (int c = 0; c < kColumns; ++c)
+          value[c] = S::load_bf16(values + kv16_value_index(dim, key, channel + c * S::kLanes));
         for (int i = 0; i < kRows; ++i) {
           const auto p = S::set(s.x[i][key]);
           for (int c = 0; c < kColumns; ++c) sum[i][c] = S::fma(p, value[c], sum[i][c]);

@@ -17,9 +17,15 @@ struct Simd {
   COMET_HD Float set(float x) { return _mm256_set1_ps(x); }
   COMET_HD Float load(const float* p) { return _mm256_loadu_ps(p); }
   COMET_HD void store(float* p, Float x) { _mm256_storeu_ps(p, x); }
-  COMET_HD Float load_f16(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-  COMET_HD Float widen_bf16(__m128i words) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16)); }
-  COMET_HD Float load_bf16(const uint16_t* p) { return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  COMET_HD Float load_f16(const uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  COMET_HD Float widen_bf16(__m128i words) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(words), 16));
+  }
+  COMET_HD Float load_bf16(const uint16_t* p) {
+    return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
 
   // The lanes whose index is below n; n may be negative or above 8. (load_first, store_first: n >= 1.)
   COMET_HD Mask first_lanes(int n) {
@@ -27,14 +33,18 @@ struct Simd {
   }
   COMET_HD Float select(Mask m, Float yes, Float no) { return _mm256_blendv_ps(no, yes, m); }
   COMET_HD Mask is_less(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
-  COMET_HD Float load_first(const float* p, int n) { return _mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n))); }
+  COMET_HD Float load_first(const float* p, int n) {
+    return _mm256_maskload_ps(p, _mm256_castps_si256(first_lanes(n)));
+  }
   COMET_HD Float load_first_bf16(const uint16_t* p, int n) {
     if (n >= 8) return load_bf16(p);
     alignas(16) uint16_t words[8] = {};
     __builtin_memcpy(words, p, static_cast<size_t>(n) * sizeof(uint16_t));
     return load_bf16(words);
   }
-  COMET_HD void store_first(float* p, Float x, int n) { _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n)), x); }
+  COMET_HD void store_first(float* p, Float x, int n) {
+    _mm256_maskstore_ps(p, _mm256_castps_si256(first_lanes(n)), x);
+  }
 
   COMET_HD Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   COMET_HD Float sub(Float a, Float b) { return _mm256_sub_ps(a, b); }
@@ -75,7 +85,8 @@ struct Simd {
   // 64 values 0..255 as bytes; word t/4 of the tokens lands at word_index(t/4), which costs no lane crossing.
   COMET_HD void store_words(uint8_t* p, const Int* v) {
     for (int half = 0; half < 2; ++half) {
-      const Int low = _mm256_packs_epi32(v[4 * half], v[4 * half + 1]), high = _mm256_packs_epi32(v[4 * half + 2], v[4 * half + 3]);
+      const Int low = _mm256_packs_epi32(v[4 * half], v[4 * half + 1]),
+                high = _mm256_packs_epi32(v[4 * half + 2], v[4 * half + 3]);
       _mm256_store_si256(reinterpret_cast<__m256i*>(p + 32 * half), _mm256_packus_epi16(low, high));
     }
   }
@@ -118,7 +129,8 @@ struct Simd {
       pair[i] = Op::apply(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
     }
     for (int i = 0; i < 2; ++i)
-      quad[i] = Op::apply(_mm256_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44), _mm256_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
+      quad[i] = Op::apply(_mm256_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44),
+                          _mm256_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
     // quad[i], 128-bit half h: words {0, 1} of row 4i + h, words {2, 3} of row 4i + 2 + h
     const Float all = Op::apply(_mm256_shuffle_ps(quad[0], quad[1], 0x88), _mm256_shuffle_ps(quad[0], quad[1], 0xdd));
     // half h: rows h, 2 + h, 4 + h, 6 + h

@@ -17,14 +17,18 @@ struct Simd {
   COMET_HD Float set(float x) { return _mm512_set1_ps(x); }
   COMET_HD Float load(const float* p) { return _mm512_loadu_ps(p); }
   COMET_HD void store(float* p, Float x) { _mm512_storeu_ps(p, x); }
-  COMET_HD Float load_f16(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  COMET_HD Float load_f16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   COMET_HD Float load_bf16(const uint16_t* p) {
     const Int words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
   }
 
   // The lanes whose index is below n; n may be negative or above 16. (load_first, store_first: n >= 1.)
-  COMET_HD Mask first_lanes(int n) { return static_cast<Mask>(_bzhi_u32(0xffffu, n < 0 ? 0u : n > 16 ? 16u : static_cast<unsigned>(n))); }
+  COMET_HD Mask first_lanes(int n) {
+    return static_cast<Mask>(_bzhi_u32(0xffffu, n < 0 ? 0u : n > 16 ? 16u : static_cast<unsigned>(n)));
+  }
   COMET_HD Float select(Mask m, Float yes, Float no) { return _mm512_mask_blend_ps(m, no, yes); }
   COMET_HD Mask is_less(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   COMET_HD Float load_first(const float* p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
@@ -59,7 +63,9 @@ struct Simd {
   }
 
   // The low 16 bits / low 8 bits of each lane, in order.
-  COMET_HD void store_16(uint16_t* p, Int a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
+  COMET_HD void store_16(uint16_t* p, Int a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
+  }
   COMET_HD void store_8(int8_t* p, Int a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
 
   // 64 values 0..255 as bytes; word t/4 of the tokens lands at word_index(t/4), which costs no lane crossing.

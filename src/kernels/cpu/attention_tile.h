@@ -23,9 +23,9 @@ struct AttentionTile {
   const int32_t* block_table;  // of the sequence
   int first_block, end_block;  // attend: the kv_blocks of this task; first_block starts a split
   int num_rows;
-  const float* q[kTileRows];   // [head_dim]
-  int num_keys[kTileRows];     // position + 1, ascending
-  void* out[kTileRows];        // [head_dim]
+  const float* q[kTileRows];  // [head_dim]
+  int num_keys[kTileRows];    // position + 1, ascending
+  void* out[kTileRows];       // [head_dim]
   bool out_is_bf16;
   // null: attend folds all splits and writes out. Else attend writes its splits, [split][row] counted from block 0, and
   // fold reads all of them and writes out.

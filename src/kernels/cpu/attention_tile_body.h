@@ -50,7 +50,8 @@ COMET_HD bool is_finite_row(const float* x, int n) {
   return !bad;
 }
 
-// O / l to the output, as bf16 or fp32. +0 is added so that a zero has one sign whichever masked keys stood beside it (kv16).
+// O / l to the output, as bf16 or fp32. +0 is added so that a zero has one sign whichever masked keys stood beside it
+// (kv16).
 template <class S>
 COMET_HD void write_row(const AttentionTile& tile, int r, const float* o, float l, bool is_valid) {
   const auto divisor = S::set(l);
@@ -143,7 +144,8 @@ uint32_t attend_tile(const AttentionTile& tile) {
     }
     const bool is_last_of_split = (block + 1) % kBlocksPerSplit == 0;
     for (int r = first_row; r < tile.num_rows; ++r)
-      if (is_last_of_split || tile.num_keys[r] <= first_key + kKvBlock) close_split<S>(tile, state, r, block / kBlocksPerSplit);
+      if (is_last_of_split || tile.num_keys[r] <= first_key + kKvBlock)
+        close_split<S>(tile, state, r, block / kBlocksPerSplit);
   }
   if (tile.partials == nullptr)
     for (int r = 0; r < tile.num_rows; ++r)

@@ -169,7 +169,7 @@ class CpuBackend final : public Backend {
   }
   void gemm_w16(const GemmProblem& p, const GemmW16Args& args) override {
     check_problem(p, args);
-    run_gemm_w16(w16_.run, p, args, *pool_, scratch_);
+    run_gemm_w16(w16_.run, p, args, *pool_);
   }
 
   void rope_append(const RopeAppendProblem& p, const RopeAppendArgs& args) override {

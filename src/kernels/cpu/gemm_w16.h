@@ -10,20 +10,15 @@ namespace comet {
 // kernel's vectors is one fma chain over k = l, l + lanes, ..; a halving tree over the lanes; blocks added in order.
 constexpr int kW16Block = 512;
 
-// Largest part of one call.
+// Largest part of one call: the tokens' activations stay in L2.
 constexpr int kW16Channels = 64;
-constexpr int kW16Tokens = 512;
-
-// Floats of scratch: converted weights, one tile of activations, sums.
-constexpr size_t kW16ScratchFloats =
-    static_cast<size_t>(kW16Channels + 8) * kW16Block + size_t{kW16Tokens} * kW16Channels;
+constexpr int kW16Tokens = 24;
 
 struct W16Task {
   GemmProblem problem;
   GemmW16Args args;
   int token = 0, num_tokens = 0;      // num_tokens <= kW16Tokens
   int channel = 0, num_channels = 0;  // num_channels <= kW16Channels
-  float* scratch = nullptr;
 };
 
 using GemmW16Fn = void (*)(const W16Task&);

@@ -5,6 +5,6 @@
 
 namespace comet::avx512vnni {
 
-void gemm_w16(const W16Task& task) { GemmW16<Vec, 6>::run(task); }
+void gemm_w16(const W16Task& task) { GemmW16<Vec, 6, 4>::run(task); }
 
 }  // namespace comet::avx512vnni

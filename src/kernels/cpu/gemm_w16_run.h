@@ -4,11 +4,9 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/gemm_w16.h"
-#include "kernels/cpu/memory.h"
 
 namespace comet {
 
-void run_gemm_w16(GemmW16Fn kernel, const GemmProblem& problem, const GemmW16Args& args, ThreadPool& pool,
-                  CpuScratch& scratch);
+void run_gemm_w16(GemmW16Fn kernel, const GemmProblem& problem, const GemmW16Args& args, ThreadPool& pool);
 
 }  // namespace comet

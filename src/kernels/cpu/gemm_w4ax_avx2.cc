@@ -55,11 +55,12 @@ inline void group_half(const uint8_t* line, const int8_t* values, const int16_t*
 template <int kTokens>
 void tile(const GemmTile& a) {
   const int groups = a.k / kGroup;
-  const uint8_t* line = a.panel + w4ax_params_bytes(a.k);
+  const uint8_t* line = a.panel;
   const int8_t* values = a.values;
   __m256i total[2][kTokens];
   for (int t = 0; t < kTokens; ++t) total[0][t] = total[1][t] = _mm256_setzero_si256();
   for (int g = 0; g < groups; ++g) {
+    if (g % kGroupsPerLine == 0) line += kLineBytes;
     for (int half = 0; half < 2; ++half) {
       const uint8_t* bytes = a.panel + w4ax_params_byte(8 * half, g);
       const __m256i params = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));

@@ -14,8 +14,8 @@ __m512i broadcast_dword(const int8_t* p) {
 
 // Lines ahead of the read position, where the tile computes too long for the hardware prefetcher to stay ahead
 // (measured on Zen 4: with fewer tokens it does better alone).
-constexpr int kPrefetchBytes = 3072;
-constexpr int kPrefetchFromTokens = 5;
+constexpr int kPrefetchBytes = 2048;
+constexpr int kPrefetchFromTokens = 3;
 
 template <int kTokens>
 void tile(const GemmTile& a) {
@@ -23,15 +23,16 @@ void tile(const GemmTile& a) {
   constexpr int kChains = kTokens == 1 ? 4 : kTokens <= 4 ? 2 : 1;
   const int groups = a.k / kGroup;
   const __m512i nibble = _mm512_set1_epi8(15);
-  const uint8_t* line = a.panel + w4ax_params_bytes(a.k);
+  const uint8_t* line = a.panel;
   const int8_t* values = a.values;
   __m512i total[kTokens];
   COMET_UNROLL
   for (int t = 0; t < kTokens; ++t) total[t] = _mm512_setzero_si512();
 
   for (int g = 0; g < groups; ++g) {
-    const __m512i params =
-        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a.panel + w4ax_params_byte(0, g))));
+    if (g % kGroupsPerLine == 0) line += kLineBytes;
+    const __m128i* bytes = reinterpret_cast<const __m128i*>(a.panel + w4ax_params_byte(0, g));
+    const __m512i params = _mm512_cvtepu8_epi32(_mm_loadu_si128(bytes));
     const __m512i s1 = _mm512_add_epi32(_mm512_srli_epi32(params, 4), _mm512_set1_epi32(1));
     // -z in the low word of each dword; vpdpwssd makes -z * (sum of values) the start of the group's accumulator.
     const __m512i z = _mm512_and_si512(params, nibble);
@@ -44,21 +45,29 @@ void tile(const GemmTile& a) {
       const int32_t sum = static_cast<uint16_t>(a.value_sums[g * kTokens + t]);
       acc[t][0] = _mm512_dpwssd_epi32(acc[t][0], minus_z, _mm512_set1_epi32(sum));
     }
-    COMET_UNROLL
-    for (int j = 0; j < kGroup / 8; ++j) {
-      if constexpr (kTokens >= kPrefetchFromTokens)
-        _mm_prefetch(reinterpret_cast<const char*>(line) + kPrefetchBytes, _MM_HINT_T0);
-      const __m512i codes = _mm512_loadu_si512(line);
-      const __m512i low = _mm512_and_si512(codes, nibble), high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
+    // Two lines a round: a whole group of them would not stay in the micro-op cache.
+    for (int round = 0; round < kGroup / 16; ++round) {
       COMET_UNROLL
-      for (int t = 0; t < kTokens; ++t) {
-        __m512i& even = acc[t][2 * j % kChains];
-        even = _mm512_dpbusd_epi32(even, low, broadcast_dword(values + 4 * t));
-        __m512i& odd = acc[t][(2 * j + 1) % kChains];
-        odd = _mm512_dpbusd_epi32(odd, high, broadcast_dword(values + 4 * (kTokens + t)));
+      for (int j = 0; j < 2; ++j) {
+        if constexpr (kTokens >= kPrefetchFromTokens)
+          _mm_prefetch(reinterpret_cast<const char*>(line) + kPrefetchBytes, _MM_HINT_T0);
+        const __m512i codes = _mm512_loadu_si512(line);
+        const __m512i low = _mm512_and_si512(codes, nibble);
+        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble);
+        // All of one half, then all of the other: what a token's accumulator waits for is kTokens instructions back.
+        COMET_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          __m512i& chain = acc[t][2 * j % kChains];
+          chain = _mm512_dpbusd_epi32(chain, low, broadcast_dword(values + 4 * t));
+        }
+        COMET_UNROLL
+        for (int t = 0; t < kTokens; ++t) {
+          __m512i& chain = acc[t][(2 * j + 1) % kChains];
+          chain = _mm512_dpbusd_epi32(chain, high, broadcast_dword(values + 4 * (kTokens + t)));
+        }
+        line += kLineBytes;
+        values += 8 * kTokens;
       }
-      line += kLineBytes;
-      values += 8 * kTokens;
     }
     COMET_UNROLL
     for (int t = 0; t < kTokens; ++t) {

@@ -12,8 +12,8 @@ __m512i broadcast_dword(const int8_t* p) {
   return _mm512_set1_epi32(x);
 }
 
-constexpr int kPrefetchBytes = 3072;  // as in gemm_w4ax_avx512vnni.cc
-constexpr int kPrefetchFromTokens = 5;
+constexpr int kPrefetchBytes = 2048;  // as in gemm_w4ax_avx512vnni.cc
+constexpr int kPrefetchFromTokens = 3;
 
 template <int kTokens>
 void tile(const GemmTile& a) {

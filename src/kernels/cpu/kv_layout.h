@@ -10,16 +10,18 @@
 //   key zeros      u8 [padded_dim / 64][64 tokens]   (4 bits only)
 //   value zeros    u8 [64 tokens]                    (4 bits only)
 //
-// A cell is one zmm register (two for 8 bits: the words of the low nibbles, then those of the high ones). Its 32-bit words
-// are what one dot-product step multiplies by one broadcast word of the other operand:
+// A cell is one zmm register (two for 8 bits: the words of the low nibbles, then those of the high ones). Its 32-bit
+// words are what one dot-product step multiplies by one broadcast word of the other operand:
 //
 //   K cell (channels c..c+7 of tokens t..t+15): word w = token t + w          V cell (channels c..c+31, tokens t..t+3)
 //   byte         3      2      1      0                                       word w = channels c + w and c + 16 + w
-//   high nibble  c + 7  c + 6  c + 5  c + 4                                   byte i, high nibble: token t + i, channel c + 16 + w
-//   low nibble   c + 3  c + 2  c + 1  c                                       byte i, low nibble:  token t + i, channel c + w
+//   high nibble  c + 7  c + 6  c + 5  c + 4                                   byte i, high nibble: token t + i, channel
+//   c + 16 + w low nibble   c + 3  c + 2  c + 1  c                                       byte i, low nibble:  token t +
+//   i, channel c + w
 //
-// No byte belongs to two tokens: append writes whole bytes and never reads. 4-bit codes are stored as they are, 8-bit K codes
-// plus 128 (unsigned, zero point 128), 8-bit V codes signed. Slots that no token has been appended to may hold anything.
+// No byte belongs to two tokens: append writes whole bytes and never reads. 4-bit codes are stored as they are, 8-bit K
+// codes plus 128 (unsigned, zero point 128), 8-bit V codes signed. Slots that no token has been appended to may hold
+// anything.
 //
 // 16 bits: K bf16 [4][padded_dim][16 tokens], then V bf16 [64 tokens][padded_dim].
 #pragma once
@@ -93,7 +95,9 @@ constexpr bool kv_codes_are_disjoint(int bits) {
   for (int t = 0; t < kKvBlock; ++t)
     for (int c = 0; c < dim; ++c) {
       const uint32_t k = kv_key_byte(bits, t, c), v = kv_value_byte(bits, t, c);
-      if (k >= static_cast<uint32_t>(kKvBlock * dim * bits / 8) || v >= static_cast<uint32_t>(kKvBlock * dim * bits / 8)) return false;
+      if (k >= static_cast<uint32_t>(kKvBlock * dim * bits / 8) ||
+          v >= static_cast<uint32_t>(kKvBlock * dim * bits / 8))
+        return false;
       const uint8_t key_nibble = bits == 8 ? 3 : kv_key_is_high(c) ? 2 : 1;
       const uint8_t value_nibble = bits == 8 ? 3 : kv_value_is_high(c) ? 2 : 1;
       if (key_owner[k] != 0 && key_owner[k] != t + 1) return false;

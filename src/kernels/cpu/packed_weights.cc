@@ -13,12 +13,9 @@ void pack_w4ax_panel(const W4axWeights& w, int panel, uint8_t* packed) {
       packed[w4ax_params_byte(c, g)] =
           pack_group_params(w.group_scales[row * groups + g], w.group_zeros[row * groups + g]);
     const uint8_t* codes = w.codes + row * (w.k / 2);
-    uint8_t* out = packed + w4ax_code_byte(w.k, c, 0);
-    for (int j = 0; j < w.k / 8; ++j) {  // four canonical bytes: k = 8j .. 8j+7
-      for (int b = 0; b < 4; ++b) {
-        const int low = unpack_nibble(codes, 8 * j + b), high = unpack_nibble(codes, 8 * j + 4 + b);
-        out[static_cast<size_t>(j) * kLineBytes + b] = pack_nibbles(low, high);
-      }
+    for (int k = 0; k < w.k; ++k) {
+      const int code = unpack_nibble(codes, k) << w4ax_code_shift(k);
+      packed[w4ax_code_byte(c, k)] = static_cast<uint8_t>(packed[w4ax_code_byte(c, k)] | code);
     }
   }
 }

@@ -2,10 +2,10 @@
 // Byte order of packed weights, the same for every CPU kernel: panels of 16 output channels, read front to back as
 // one stream. Channels past n are zero. POD only.
 //
-// One w4ax panel, G = k / 128 groups:
+// One w4ax panel: four groups of k / 128 after another, the last four perhaps fewer:
 //
-//   | params of group 0: 16 B | .. | of group G-1 | zeros up to 64 B | codes of group 0: 1024 B | .. | of group G-1 |
-//     byte c: channel c, (s1 - 1) << 4 | z
+//   | params of groups 0..3: 64 B | codes of group 0: 1024 B | .. | of group 3 | params of groups 4..7 | ..
+//     byte 16 i + c: group i of the four, channel c: (s1 - 1) << 4 | z
 //
 //   codes of a group: 16 lines of 64 B; line j holds k = 8j .. 8j+7 of the group for all 16 channels
 //
@@ -27,23 +27,33 @@ namespace comet {
 constexpr int kPanel = 16;  // output channels of a panel: dwords of a 64-byte line
 constexpr int kLineBytes = 64;
 
-constexpr size_t w4ax_params_bytes(int k) { return static_cast<size_t>(round_up(k / kGroup * kPanel, kLineBytes)); }
-constexpr size_t w4ax_panel_bytes(int k) { return w4ax_params_bytes(k) + static_cast<size_t>(k) * kPanel / 2; }
+constexpr int kGroupsPerLine = kLineBytes / kPanel;  // whose parameters share a line
+constexpr size_t kGroupCodeBytes = size_t{kGroup} * kPanel / 2;
+
+constexpr size_t w4ax_panel_bytes(int k) {
+  const size_t groups = static_cast<size_t>(k / kGroup);
+  return (groups + kGroupsPerLine - 1) / kGroupsPerLine * kLineBytes + groups * kGroupCodeBytes;
+}
 constexpr size_t w8_panel_bytes(int k) { return static_cast<size_t>(k) * kPanel; }
 
-// Where the code of (channel of the panel, k) lies in a w4ax panel, and the parameters of (channel, group).
-constexpr size_t w4ax_code_byte(int k_total, int channel, int k) {
-  return w4ax_params_bytes(k_total) + static_cast<size_t>(k / 8) * kLineBytes +
-         static_cast<size_t>(channel * 4 + k % 4);
+// Where the parameters of (channel of the panel, group) and the code of (channel, k) lie in a w4ax panel.
+constexpr size_t w4ax_params_byte(int channel, int group) {
+  const size_t before = static_cast<size_t>(group / kGroupsPerLine) * (kLineBytes + kGroupsPerLine * kGroupCodeBytes);
+  return before + static_cast<size_t>(group % kGroupsPerLine * kPanel + channel);
+}
+constexpr size_t w4ax_code_byte(int channel, int k) {
+  const size_t group = static_cast<size_t>(k / kGroup);
+  return (group / kGroupsPerLine + 1) * kLineBytes + group * kGroupCodeBytes +
+         static_cast<size_t>(k % kGroup / 8 * kLineBytes + channel * 4 + k % 4);
 }
 constexpr int w4ax_code_shift(int k) { return k / 4 % 2 * 4; }
-constexpr size_t w4ax_params_byte(int channel, int group) { return static_cast<size_t>(group * kPanel + channel); }
 constexpr size_t w8_code_byte(int channel, int k) {
   return static_cast<size_t>(k / 4) * kLineBytes + static_cast<size_t>(channel * 4 + k % 4);
 }
 
-static_assert(w4ax_code_byte(128, 15, 127) == w4ax_panel_bytes(128) - 1 && w4ax_code_shift(127) == 4);
-static_assert(w4ax_code_byte(128, 0, 0) == 64 && w4ax_code_byte(128, 0, 4) == 64 && w4ax_code_shift(4) == 4);
+static_assert(w4ax_code_byte(15, 127) == w4ax_panel_bytes(128) - 1 && w4ax_code_shift(127) == 4);
+static_assert(w4ax_code_byte(15, 767) == w4ax_panel_bytes(768) - 1 && w4ax_params_byte(0, 4) == 64 + 4096);
+static_assert(w4ax_code_byte(0, 0) == 64 && w4ax_code_byte(0, 4) == 64 && w4ax_code_shift(4) == 4);
 static_assert(w8_code_byte(15, 127) == w8_panel_bytes(128) - 1);
 
 // Canonical order -> panels. `packed` holds num_panels(n) panels, zero-filled.

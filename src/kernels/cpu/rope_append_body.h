@@ -28,13 +28,15 @@ struct RopeAppend {
       S::store(chain + j, S::fma(b, b, S::fma(a, a, S::set(0.0f))));
     }
     for (int half = 64; half >= S::kLanes; half /= 2)
-      for (int j = 0; j < half; j += S::kLanes) S::store(chain + j, S::add(S::load(chain + j), S::load(chain + j + half)));
+      for (int j = 0; j < half; j += S::kLanes)
+        S::store(chain + j, S::add(S::load(chain + j), S::load(chain + j + half)));
     return S::halving_sum(S::load(chain));
   }
 
   COMET_HD void apply_norm(const RopeAppendTokens& a, const float* gain, float* x) {
     const auto inverse = S::set(rms_inverse(sum_of_squares_lanes(x), a.head_dim, a.norm_eps));
-    for (int i = 0; i < a.head_dim; i += S::kLanes) S::store(x + i, S::mul(S::mul(S::load(x + i), inverse), S::load(gain + i)));
+    for (int i = 0; i < a.head_dim; i += S::kLanes)
+      S::store(x + i, S::mul(S::mul(S::load(x + i), inverse), S::load(gain + i)));
   }
 
   COMET_HD void rotate_pairs(const RopeAppendTokens& a, int position, float* x) {
@@ -105,7 +107,8 @@ struct RopeAppend {
     return params;
   }
 
-  COMET_HD void write_key(const KvLayout& layout, uint8_t* data, int token, int group, const int8_t* codes, KvGroupParams params) {
+  COMET_HD void write_key(const KvLayout& layout, uint8_t* data, int token, int group, const int8_t* codes,
+                          KvGroupParams params) {
     uint8_t* cell = data + kv_key_byte(layout.bits, token, group * kKeyGroup);
     for (int step = 0; step < 8; ++step, cell += 4 * kv_cell_bytes(layout.bits)) {
       uint32_t low, high;
@@ -124,7 +127,8 @@ struct RopeAppend {
     if (layout.bits == 4) data[layout.key_zeros + static_cast<uint32_t>(group * kKvBlock + token)] = params.zero;
   }
 
-  COMET_HD void write_value(const KvLayout& layout, uint8_t* data, int token, const int8_t* codes, KvGroupParams params) {
+  COMET_HD void write_value(const KvLayout& layout, uint8_t* data, int token, const int8_t* codes,
+                            KvGroupParams params) {
     for (int c = 0; c < layout.dim; c += kValueCellChannels) {
       uint8_t* cell = data + layout.v_codes + kv_value_byte(layout.bits, token, c);
       for (int w = 0; w < 16; ++w) {
@@ -167,7 +171,8 @@ struct RopeAppend {
   COMET_HD uint8_t* head_data(const RopeAppendTokens& a, int64_t t, int kv_head) {
     const BatchView& b = *a.batch;
     const int32_t block = b.block_tables[int64_t{b.token_seqs[t]} * b.block_table_stride + b.positions[t] / kKvBlock];
-    return a.cache + (static_cast<size_t>(block) * static_cast<size_t>(a.num_kv_heads) + static_cast<size_t>(kv_head)) * a.layout.bytes;
+    return a.cache + (static_cast<size_t>(block) * static_cast<size_t>(a.num_kv_heads) + static_cast<size_t>(kv_head)) *
+                         a.layout.bytes;
   }
 
   COMET_HD void append_token(const RopeAppendTokens& a, int64_t t) {

@@ -10,7 +10,8 @@ namespace comet {
 namespace {
 
 void widen_gains(const void* data, DType dtype, int n, float* out) {
-  COMET_CHECK(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16, "norm gains are {}", to_string(dtype));
+  COMET_CHECK(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16, "norm gains are {}",
+              to_string(dtype));
   for (int i = 0; i < n; ++i)
     out[i] = dtype == DType::f32    ? static_cast<const float*>(data)[i]
              : dtype == DType::bf16 ? to_float(static_cast<const bf16*>(data)[i])
@@ -45,8 +46,8 @@ void rope_append_cpu(Isa isa, const RopeAppendProblem& p, const RopeAppendArgs& 
   tokens.q = args.q;
   tokens.row_errors = args.row_errors;
   tokens.error_tag = args.error_tag;
-  // A few microseconds a token: fewer than four are not worth waking a thread for. Multiples of four keep the words of the
-  // V cells to one thread.
+  // A few microseconds a token: fewer than four are not worth waking a thread for. Multiples of four keep the words of
+  // the V cells to one thread.
   const int64_t share = args.batch.num_tokens / (4 * pool.num_threads());
   pool.parallel_for(args.batch.num_tokens, std::max<int64_t>(4, share / 4 * 4), [&](int64_t begin, int64_t end, int) {
     RopeAppendTokens part = tokens;
