@@ -5,7 +5,9 @@
 
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/ptx/launch.cuh"
 #include "quant/fp32.h"
 
 namespace comet::cuda {
@@ -87,6 +89,13 @@ __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t s
   }
 }
 
+struct Nothing {};
+
+__global__ void empty_kernel(const __grid_constant__ Nothing) {
+  ptx::allow_next_kernel();
+  ptx::wait_for_previous_kernel();
+}
+
 // One warp an output.
 __global__ void check_kernel(CheckArgs a, int64_t outputs, bool random, int* wrong) {
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
@@ -126,6 +135,8 @@ void make_dense(void* out, size_t count, DenseType type, uint32_t seed) {
   dense_kernel<<<2048, 256>>>(out, count, type, seed);
   COMET_CUDA_CHECK(cudaGetLastError());
 }
+
+void launch_empty(cudaStream_t stream) { launch_dependent(empty_kernel, {1, 256, 0, stream}, Nothing{}); }
 
 int count_wrong(const CheckArgs& args, int samples) {
   DeviceArray<int> wrong(1);

@@ -28,6 +28,9 @@ void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, i
 enum class DenseType { f32, bf16, f16, e4m3, s8 };
 void make_dense(void* out, size_t count, DenseType type, uint32_t seed);
 
+// A kernel that does nothing, launched as ours are: what a launch costs.
+void launch_empty(cudaStream_t stream);
+
 // Number of outputs of `samples` random ones (all, where samples is 0) that differ from the formula.
 struct CheckArgs {
   const uint8_t* codes;

@@ -171,6 +171,7 @@ class Bench {
 
   // Rows come from more memory than the L2 holds where they are that many; bytes: the fp32 row in, codes out.
   void run_quantize() {
+    run_empty();
     for (const int k : {4096, 8192, 28672})
       for (const int m : options_.ms) {
         const bool is_down = k == 28672;
@@ -226,6 +227,15 @@ class Bench {
   }
 
  private:
+  // What the quantizer of few tokens is held against.
+  void run_empty() {
+    std::vector<Candidate> candidates(1);
+    candidates[0].launch = [&](int) { launch_empty(stream_); };
+    timer_->run(candidates, options_);
+    std::printf("empty kernel %.2f us\n", candidates[0].us);
+    result_["empty_us"] = candidates[0].us;
+  }
+
   void run_point(const Shape& shape, const W4Layer& layer, int m, uint8_t* d, const DeviceArray<uint8_t>& dense_x,
                  const DeviceArray<uint8_t>& dense_w) {
     const int groups = shape.k / kGroup, n8 = options_.share4 == 0 ? 0 : groups - groups * options_.share4 / 100;

@@ -152,6 +152,14 @@ TEST(QuantizeActAxSm90, EqualsReference) {
       {257, 640, 640, 1, 4, false, true, ActSource::bf16},
       {16, 8192, 8192, 8, 8, false, true, ActSource::rms_norm},
       {25, 700, 768, 6, 8, false, true, ActSource::silu_mul},
+      {19, 1496, 1536, 7, 4, true, false, ActSource::silu_mul},
+      {30, 1000, 1152, 9, 4, true, false, ActSource::bf16},
+      {10, 20480, 20480, 70, 8, true, false, ActSource::bf16},
+      {700, 4096, 4224, 3, 4, true, false, ActSource::f32},  // from here on more tokens than resident CTAs
+      {900, 8192, 8192, 7, 4, true, true, ActSource::rms_norm},
+      {1100, 2560, 2560, 20, 8, false, true, ActSource::f32},
+      {301, 16520, 16640, 1, 4, true, false, ActSource::silu_mul},
+      {140, 40960, 40960, 1, 4, true, false, ActSource::bf16},  // the general kernel
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(fmt::format("m {} k_in {} k {} n8 {} bits2 {} rotate {} permute {} source {}", c.m, c.k_in, c.k, c.n8,
