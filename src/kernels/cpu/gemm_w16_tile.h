@@ -52,7 +52,7 @@ struct GemmW16 {
     COMET_UNROLL
     for (int dot = 0; dot < kTokens * kChannels; dot += 4) {
       auto chain = [&](int at) { return at < kTokens * kChannels ? acc[at / kChannels][at % kChannels] : V::zero(); };
-      _mm_storeu_ps(dots + dot, V::sum4(at(dot), at(dot + 1), at(dot + 2), at(dot + 3)));
+      _mm_storeu_ps(dots + dot, V::sum4(chain(dot), chain(dot + 1), chain(dot + 2), chain(dot + 3)));
     }
     for (int t = 0; t < kTokens; ++t)
       for (int c = 0; c < kChannels; ++c) {
