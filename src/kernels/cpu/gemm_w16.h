@@ -11,7 +11,7 @@ namespace comet {
 constexpr int kW16Block = 512;
 
 // Largest part of one call: the tokens' activations stay in L2.
-constexpr int kW16Channels = 64;
+constexpr int kW16Channels = 48;
 constexpr int kW16Tokens = 24;
 
 struct W16Task {

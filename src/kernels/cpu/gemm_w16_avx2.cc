@@ -5,6 +5,6 @@
 
 namespace comet::avx2 {
 
-void gemm_w16(const W16Task& task) { GemmW16<Vec, 3, 4>::run(task); }
+void gemm_w16(const W16Task& task) { GemmW16<Vec, 4, 3>::run(task); }
 
 }  // namespace comet::avx2

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// gemm_w16 in fp32 fma; V is a Vec of one ISA, kTileTokens x kTileChannels accumulators fill its registers.
+// gemm_w16 in fp32 fma; V is a Vec of one ISA, and kTileTokens x kTileChannels accumulators, the channels' weights and
+// one vector of activations fill its registers.
 // Only for ISA files.
 #pragma once
 
@@ -12,8 +13,8 @@ template <class V, int kTileTokens, int kTileChannels>
 struct GemmW16 {
   using F = typename V::F;
 
-  // One block of k: sums[t, c] = (is_first ? 0 : sums[t, c]) + dot(a[t], b[c]) over len values. `ahead`: the part of
-  // the next four channels to be fetched meanwhile, read as one stream (four short rows at once are no stream that the
+  // One block of k: sums[t, c] = (is_first ? 0 : sums[t, c]) + dot(a[t], b[c]) over len values. `ahead`: what lies in
+  // memory after the tile's channels, fetched meanwhile as one stream (a few short rows at once are no stream that the
   // hardware prefetches: 16 against 24 GB/s a core on Zen 4), or null.
   template <typename T, int kTokens, int kChannels>
   static void dot_tile(const float* a, int64_t a_stride, const T* b, int64_t b_stride, const T* ahead, int len,
@@ -28,9 +29,7 @@ struct GemmW16 {
     auto step = [&](int i, auto load) __attribute__((always_inline)) {
       F w[kChannels];
       COMET_UNROLL
-      for (int c = 0; c < kChannels; ++c) {
-        w[c] = load(b + c * b_stride + i);
-      }
+      for (int c = 0; c < kChannels; ++c) w[c] = load(b + c * b_stride + i);
       if (ahead != nullptr)
         for (int byte = 0; byte < kBytes; byte += 64)
           _mm_prefetch(reinterpret_cast<const char*>(ahead) + i / V::kLanes * kBytes + byte, _MM_HINT_T1);
@@ -41,13 +40,11 @@ struct GemmW16 {
         for (int c = 0; c < kChannels; ++c) acc[t][c] = V::fma(x, w[c], acc[t][c]);
       }
     };
+    const auto load_all = [](auto* p) __attribute__((always_inline)) { return V::load(p); };
     int i = 0;
-    for (; i + V::kLanes <= len; i += V::kLanes)
-      step(
-          i, [](auto* p) __attribute__((always_inline)) { return V::load(p); });
-    if (i < len)
-      step(
-          i, [&](auto* p) __attribute__((always_inline)) { return V::load_partial(p, len - i); });
+    for (; i + V::kLanes <= len; i += V::kLanes) step(i, load_all);
+    const auto load_rest = [&](auto* p) __attribute__((always_inline)) { return V::load_partial(p, len - i); };
+    if (i < len) step(i, load_rest);
     float dots[kTokens * kChannels + 3];
     COMET_UNROLL
     for (int dot = 0; dot < kTokens * kChannels; dot += 4) {
@@ -75,8 +72,8 @@ struct GemmW16 {
     }
   }
 
-  // Four channels at a time, for each block of k all tokens: a block of weights comes from memory once and is widened
-  // in every tile, which costs less than a pass of its own.
+  // A tile's channels at a time, for each block of k all tokens: a block of weights comes from memory once and is
+  // widened in every tile, which costs less than a pass of its own.
   template <typename T>
   static void sum_all(const W16Task& task, float* sums) {
     const int64_t k = task.problem.k;
