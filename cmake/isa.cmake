@@ -10,7 +10,7 @@ function(comet_apply_isa_flags)
   foreach(source ${ARGN})
     if(source MATCHES "_(avx2|avx512vnni|amx)\\.cc$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
-        "${COMET_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;-Wno-maybe-uninitialized")
+        "${COMET_ISA_FLAGS_${CMAKE_MATCH_1}};-Wno-uninitialized;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
     endif()
   endforeach()
 endfunction()

@@ -126,7 +126,7 @@ TEST(Detokenizer, ALlamaTextLosesOneLeadingSpaceOnly) {
 TEST(Detokenizer, AContinuationKeepsItsSpace) {
   for (const Json& json :
        {byte_level_json(), byte_fallback_json(),
-        words_json({"?", "ab", "c"}, {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", false}})}) {
+        words_json({"?", "ab", "c"}, R"({"type": "WordPiece", "prefix": "##", "cleanup": false})")}) {
     const Tokenizer t = make_tokenizer(json);
     const std::vector<int32_t> ids = t.encode("ab c ab ab c");
     const std::string whole = t.decode(ids);
@@ -147,16 +147,16 @@ TEST(Detokenizer, AContinuationFinishesACharacterOfTheContext) {
 
 TEST(Detokenizer, DecodersThatLookAtNeighbours) {
   const std::vector<std::string> words = {"?", "play", "##ing", "##s", "well", "low</w>", "er", "###"};
-  const std::vector<Json> decoders = {
-      {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}},
-      {{"type", "BPEDecoder"}, {"suffix", "</w>"}},
-      {{"type", "Metaspace"}, {"replacement", "#"}, {"prepend_scheme", "always"}, {"split", true}},
-      {{"type", "Sequence"},
-       {"decoders", {{{"type", "Fuse"}}, {{"type", "Replace"}, {"pattern", {{"String", "#"}}}, {"content", " "}}}}},
-      nullptr,
+  const std::vector<std::string> decoders = {
+      R"({"type": "WordPiece", "prefix": "##", "cleanup": true})",
+      R"({"type": "BPEDecoder", "suffix": "</w>"})",
+      R"({"type": "Metaspace", "replacement": "#", "prepend_scheme": "always", "split": true})",
+      R"({"type": "Sequence", "decoders": [
+          {"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "#"}, "content": " "}]})",
+      "null",
   };
   std::mt19937 random(3);
-  for (const Json& decoder : decoders) {
+  for (const std::string& decoder : decoders) {
     const Tokenizer t = make_tokenizer(words_json(words, decoder));
     for (int round = 0; round < 30; ++round) {
       std::vector<int32_t> ids(1 + random() % 20);
@@ -167,7 +167,7 @@ TEST(Detokenizer, DecodersThatLookAtNeighbours) {
 }
 
 TEST(Detokenizer, TokensWithoutTextDoNotPileUp) {
-  const Tokenizer t = make_tokenizer(words_json({"?", "", "a"}, nullptr));
+  const Tokenizer t = make_tokenizer(words_json({"?", "", "a"}, "null"));
   ASSERT_EQ(t.decoder_rules().join, JoinRule::window);
   Detokenizer d(t);
   std::string text;

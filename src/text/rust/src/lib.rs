@@ -53,17 +53,20 @@ unsafe fn answer(out: *mut Buffer, work: impl FnOnce() -> Result<Vec<u8>, String
     status
 }
 
-/// Runs work on `size` bytes of input with far more memory and time than an honest file, text or template takes.
-fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    let time = Duration::from_secs(20 + 20 * (size >> 20) as u64);
-    limits::run((256 << 20) + 400 * size, time, work)
+/// Runs work on `size` bytes of input, each allowed to take `per_byte` bytes of memory: several times what honest files,
+/// texts and templates take.
+fn run<T: Send + 'static, F>(size: usize, per_byte: usize, work: F) -> Result<T, String>
+where
+    F: FnOnce() -> Result<T, String> + Send + 'static,
+{
+    limits::run((128 << 20) + size * per_byte, Duration::from_secs(20 + 20 * (size >> 20) as u64), work)
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn comet_text_create(json: View, added: View, tokenizer: *mut Handle, out: *mut Buffer) -> i32 {
     answer(out, || {
         let (json, added) = (json.bytes(), added.bytes());
-        let (created, table) = run(json.len(), move || tokenizer::create(&json, &added))?;
+        let (created, table) = run(json.len(), 100, move || tokenizer::create(&json, &added))?;
         tokenizer.write(Arc::into_raw(Arc::new(created)));
         Ok(table)
     })
@@ -78,7 +81,7 @@ pub unsafe extern "C" fn comet_text_destroy(tokenizer: Handle) {
 pub unsafe extern "C" fn comet_text_encode(handle: Handle, text: View, special: bool, out: *mut Buffer) -> i32 {
     answer(out, || {
         let (tokenizer, text) = (share(handle), text.bytes());
-        run(text.len(), move || tokenizer::encode(&tokenizer, &text, special))
+        run(text.len(), 1000, move || tokenizer::encode(&tokenizer, &text, special))
     })
 }
 
@@ -86,7 +89,7 @@ pub unsafe extern "C" fn comet_text_encode(handle: Handle, text: View, special: 
 pub unsafe extern "C" fn comet_text_decode(handle: Handle, ids: View, skip: bool, out: *mut Buffer) -> i32 {
     answer(out, || {
         let (tokenizer, ids) = (share(handle), ids.bytes());
-        run(ids.len(), move || tokenizer::decode(&tokenizer, &ids, skip))
+        run(ids.len(), 200, move || tokenizer::decode(&tokenizer, &ids, skip))
     })
 }
 
@@ -100,7 +103,7 @@ pub unsafe extern "C" fn comet_text_render(
 ) -> i32 {
     answer(out, || {
         let (source, context) = (source.bytes(), context.bytes());
-        run(context.len(), move || template::render(&String::from_utf8_lossy(&source), &context, clock, max))
+        run(context.len(), 100, move || template::render(&String::from_utf8_lossy(&source), &context, clock, max))
     })
 }
 
