@@ -41,8 +41,8 @@ FAULTS = [
     Fault(
         "nibble order of packed weights",
         CPU + "packed_weights.cc",
-        "<< w4ax_code_shift(k)",
-        "<< (4 - w4ax_code_shift(k))",
+        "(in[0] & 15) | (in[2] << 4)",
+        "(in[2] & 15) | (in[0] << 4)",
         (AVX2, VNNI),
     ),
     Fault(
