@@ -249,15 +249,29 @@ FAULTS = [
     Fault(
         "preempted sequence keeps its progress",
         "src/engine/scheduler.cc",
-        "s.num_computed = 0; s.num_preemptions += 1;",
-        "s.num_preemptions += 1;",
+        "s.num_computed = s.num_kept = 0;",
+        "s.num_kept = 0;",
+        (ENGINE,),
+    ),
+    Fault(
+        "kv_block findable before it is full",
+        "src/engine/scheduler.cc",
+        "(s.num_kept + 1) * size <= s.num_computed;",
+        "(s.num_kept + 1) * size <= s.num_computed + 1;",
+        (ENGINE,),
+    ),
+    Fault(
+        "kv_block still found when given out again",
+        "src/engine/block_manager.cc",
+        "if (cache_) cache_->forget(block);",
+        "",
         (ENGINE,),
     ),
     Fault(
         "shared kv_block freed too early",
         "src/engine/block_manager.cc",
-        "--ref_counts_[static_cast<size_t>(block)] == 0)",
-        "--ref_counts_[static_cast<size_t>(block)] <= 1)",
+        "--ref_counts_[static_cast<size_t>(block)] > 0) return;",
+        "--ref_counts_[static_cast<size_t>(block)] > 1) return;",
         (ENGINE,),
     ),
     Fault(

@@ -56,8 +56,9 @@ std::string answer_to(api::LanguageModel& model, const nlohmann::ordered_json& m
   if (last.finish == "error") throw UserError(last.error);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print("\n");
-  fmt::print(stderr, "[{} prompt tokens, {} generated, {:.1f} tokens/s{}]\n", last.num_prompt, last.num_output,
-             last.num_output / seconds, last.finish == "cancelled" ? ", stopped" : "");
+  fmt::print(stderr, "[{} prompt tokens, {} of them in the cache, {} generated, {:.1f} tokens/s{}]\n", last.num_prompt,
+             last.num_cached, last.num_output, last.num_output / seconds,
+             last.finish == "cancelled" ? ", stopped" : "");
   return text;
 }
 

@@ -30,6 +30,7 @@ void add_load_options(CLI::App& app, api::LoadOptions& o) {
   app.add_option("--max-batch-seqs", o.max_batch_seqs, "Sequences that run at once")->check(CLI::Range(1, 4096));
   app.add_option("--max-chunk", o.max_chunk, "Longest prefill chunk (default: the token budget)")
       ->check(CLI::NonNegativeNumber);
+  app.add_flag("!--no-prefix-cache", o.prefix_cache, "Compute every prompt from its beginning");
 }
 
 void add_sampling_options(CLI::App& app, SamplingOptions& o) {

@@ -35,6 +35,7 @@ struct LoadOptions {
   int max_batch_tokens = 512;
   int max_batch_seqs = 16;
   int max_chunk = 0;          // longest prefill chunk; 0: max_batch_tokens
+  bool prefix_cache = true;   // keep the KV of prompts and answers for later requests that begin alike
   std::string chat_template;  // file; "": the model's own
 };
 
@@ -77,6 +78,7 @@ struct Delta {
   std::string finish;  // "": more to come; "stop", "length", "cancelled", "error"
   std::string error;
   int num_prompt = 0, num_output = 0;  // with the last delta
+  int num_cached = 0;                  // prompt tokens that were not computed again, with the last delta
   std::string logprobs_json;           // when asked for: [{"id", "token", "logprob", "top": [[id, logprob], ..]}, ..]
 };
 

@@ -63,6 +63,7 @@ class FrontendAnswer final : public Answer {
                  .error = d->error,
                  .num_prompt = d->num_prompt,
                  .num_output = d->num_output,
+                 .num_cached = d->num_cached,
                  .logprobs_json = logprobs_json(d->logprobs)};
   }
   void cancel() override { generation_->cancel(); }
@@ -140,7 +141,8 @@ class LoadedModel final : public LanguageModel {
     return {.max_batch_tokens = o.max_batch_tokens,
             .max_batch_seqs = std::min(o.max_batch_seqs, o.max_batch_tokens),
             .max_chunk = o.max_chunk,
-            .kv_bytes = o.kv_memory};
+            .kv_bytes = o.kv_memory,
+            .prefix_cache = o.prefix_cache};
   }
   const Tokenizer& tokenizer() const {
     if (tokenizer_ == nullptr) throw_invalid("a model of random weights has no tokenizer: only benchmarks run on it");

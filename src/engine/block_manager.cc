@@ -2,17 +2,17 @@
 #include "engine/block_manager.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "base/check.h"
 
 namespace comet {
 
-BlockManager::BlockManager(int num_blocks, int block_size) : block_size_(block_size) {
+BlockManager::BlockManager(int num_blocks, int block_size, std::optional<uint64_t> cache_seed)
+    : block_size_(block_size) {
   COMET_CHECK(num_blocks >= 1 && block_size >= 1, "{} kv_blocks of {} positions", num_blocks, block_size);
+  if (cache_seed) cache_.emplace(num_blocks, block_size, *cache_seed);
   ref_counts_.resize(static_cast<size_t>(num_blocks), 0);
-  free_.resize(static_cast<size_t>(num_blocks));
-  std::iota(free_.rbegin(), free_.rend(), 0);  // block 0 is used first
+  for (int32_t block = 0; block < num_blocks; ++block) node_.push_back(free_.insert(free_.end(), block));
 }
 
 int BlockManager::blocks_for(int64_t num_positions) const {
@@ -36,28 +36,54 @@ void BlockManager::grow(BlockTable& table, int64_t num_positions) {
   COMET_CHECK(can_grow(table, num_positions), "{} positions, {} kv_blocks held, {} free", num_positions, table.size(),
               num_free());
   for (int missing = num_missing(table, num_positions); missing > 0; --missing) {
-    const int32_t block = free_.back();
-    free_.pop_back();
-    ref_counts_[static_cast<size_t>(block)] = 1;
+    const int32_t block = free_.front();
+    if (cache_) cache_->forget(block);
+    hold(block);
     table.push_back(block);
   }
 }
 
-BlockTable BlockManager::share(const BlockTable& table, int num_shared) {
-  COMET_CHECK(num_shared >= 0 && static_cast<size_t>(num_shared) <= table.size(), "{} of {}", num_shared, table.size());
-  for (int i = 0; i < num_shared; ++i)
-    COMET_CHECK(ref_count(table[static_cast<size_t>(i)]) > 0, "kv_block {} is free", table[static_cast<size_t>(i)]);
-  BlockTable shared(table.begin(), table.begin() + num_shared);
-  for (const int32_t block : shared) ref_counts_[static_cast<size_t>(block)] += 1;
-  return shared;
+void BlockManager::hold(int32_t block) {
+  if (ref_counts_[static_cast<size_t>(block)]++ == 0)
+    held_.splice(held_.end(), free_, node_[static_cast<size_t>(block)]);
+}
+
+void BlockManager::let_go(int32_t block) {
+  COMET_CHECK(ref_count(block) > 0, "kv_block {} is free already", block);
+  if (--ref_counts_[static_cast<size_t>(block)] > 0) return;
+  const bool is_findable = cache_ && cache_->holds(block);
+  free_.splice(is_findable ? free_.end() : free_.begin(), held_, node_[static_cast<size_t>(block)]);
 }
 
 void BlockManager::release(BlockTable& table) {
-  for (; !table.empty(); table.pop_back()) {
-    const int32_t block = table.back();
-    COMET_CHECK(ref_count(block) > 0, "kv_block {} is free already", block);
-    if (--ref_counts_[static_cast<size_t>(block)] == 0) free_.push_back(block);
+  for (; !table.empty(); table.pop_back()) let_go(table.back());
+}
+
+CachedPrefix BlockManager::match(PrefixId root, std::span<const int32_t> tokens) {
+  CachedPrefix found{.table = {}, .prefix = root};
+  const size_t size = static_cast<size_t>(block_size_);
+  for (; cache_ && root != kNoPrefix && tokens.size() >= size; tokens = tokens.subspan(size)) {
+    const std::optional<PrefixCache::Entry> entry = cache_->find(found.prefix, tokens.first(size));
+    if (!entry) break;
+    hold(entry->block);
+    found.table.push_back(entry->block);
+    found.prefix = entry->prefix;
   }
+  return found;
+}
+
+PrefixId BlockManager::keep(PrefixId prefix, std::span<const int32_t> tokens, BlockTable& table, int index) {
+  if (!cache_ || prefix == kNoPrefix) return kNoPrefix;
+  int32_t& block = table.at(static_cast<size_t>(index));
+  COMET_CHECK(ref_count(block) > 0, "kv_block {} is free", block);
+  const std::optional<PrefixCache::Entry> entry = cache_->find(prefix, tokens);
+  if (!entry) return cache_->insert(prefix, tokens, block);
+  if (entry->block != block) {
+    hold(entry->block);
+    let_go(block);
+    block = entry->block;
+  }
+  return entry->prefix;
 }
 
 void BlockManager::check_integrity(std::span<const BlockTable* const> tables) const {
@@ -75,6 +101,8 @@ void BlockManager::check_integrity(std::span<const BlockTable* const> tables) co
     COMET_CHECK(free[block] == (held[block] == 0 ? 1 : 0), "kv_block {}: {} tables hold it, {} times in the free list",
                 block, held[block], free[block]);
   }
+  COMET_CHECK_EQ(free_.size() + held_.size(), ref_counts_.size());
+  if (cache_) cache_->check_integrity();
 }
 
 }  // namespace comet

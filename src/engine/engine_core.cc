@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "engine/random.h"
 
 namespace comet {
 namespace {
@@ -19,6 +20,7 @@ SchedulerOptions scheduler_options(const Model& model, const EngineOptions& opti
           .max_batch_seqs = std::min({options.max_batch_seqs, max_batch_tokens, model.options().max_logit_rows}),
           .max_chunk = options.max_chunk,
           .eos_token_ids = model.config().eos_ids,
+          .prefix_cache_seed = options.prefix_cache ? std::optional(draw_seed()) : std::nullopt,
           .preempt_every = options.preempt_every};
 }
 
@@ -57,14 +59,14 @@ SeqId EngineCore::add(SequenceSpec spec, EventSink sink) {
 void EngineCore::finish(SeqId id, FinishReason reason, const std::string& error) {
   if (!sinks_.contains(id)) return;
   scheduler_->finish(id, reason);
-  end(id, {.id = id, .token = {}, .finish = reason, .error = error});
+  tell_end(scheduler_->take(id), {.id = id, .token = {}, .finish = reason, .error = error});
 }
 
-void EngineCore::end(SeqId id, SequenceEvent event) {
-  const Sequence s = scheduler_->take(id);
+void EngineCore::tell_end(const Sequence& s, SequenceEvent event) {
   event.num_prompt = s.num_prompt;
   event.num_output = s.num_output();
-  const auto node = sinks_.extract(id);
+  event.num_cached = s.num_cached;
+  const auto node = sinks_.extract(s.id);
   node.mapped()(event);
 }
 
@@ -81,13 +83,12 @@ bool EngineCore::step() {
   for (size_t i = 0; i < step.chunks.size(); ++i) {
     const Chunk& chunk = step.chunks[i];
     if (!scheduler_->contains(chunk.seq)) continue;  // a sink before it ended this one
-    SequenceEvent event{.id = chunk.seq,
-                        .token = {},
-                        .finish = scheduler_->sequence(chunk.seq).finish_reason,
-                        .error = results[i].error};
+    const Sequence& s = scheduler_->sequence(chunk.seq);
+    SequenceEvent event{
+        .id = s.id, .token = {}, .finish = s.finish_reason, .error = results[i].error, .num_cached = s.num_cached};
     if (chunk.samples && event.error.empty()) event.token = results[i].sampled;
     if (event.finish != FinishReason::none)
-      end(chunk.seq, std::move(event));
+      tell_end(scheduler_->take(chunk.seq), std::move(event));
     else if (event.token)
       sinks_.at(chunk.seq)(event);
   }
@@ -95,8 +96,10 @@ bool EngineCore::step() {
 }
 
 void EngineCore::fail_all(const std::string& error) {
-  for (auto& [id, sink] : std::exchange(sinks_, {}))
-    sink({.id = id, .token = {}, .finish = FinishReason::error, .error = error});
+  while (!sinks_.empty()) {
+    const SeqId id = sinks_.begin()->first;
+    tell_end(scheduler_->sequence(id), {.id = id, .token = {}, .finish = FinishReason::error, .error = error});
+  }
 }
 
 }  // namespace comet

@@ -15,8 +15,9 @@ namespace comet {
 struct EngineOptions {
   int max_batch_tokens = 512;
   int max_batch_seqs = 64;
-  int max_chunk = 0;      // longest prefill chunk; 0: the token budget
-  size_t kv_bytes = 0;    // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
+  int max_chunk = 0;    // longest prefill chunk; 0: the token budget
+  size_t kv_bytes = 0;  // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
+  bool prefix_cache = true;
   int preempt_every = 0;  // tests
 };
 
@@ -27,6 +28,7 @@ struct SequenceEvent {
   FinishReason finish = FinishReason::none;  // not none: the last event of this sequence
   std::string error;                         // finish == error
   int num_prompt = 0, num_output = 0;        // tokens, with the last event
+  int num_cached = 0;                        // prompt tokens that the prefix cache had
 };
 
 using EventSink = std::function<void(const SequenceEvent&)>;
@@ -50,7 +52,7 @@ class EngineCore {
   const KvPool& kv_pool() const { return pool_; }
 
  private:
-  void end(SeqId id, SequenceEvent event);
+  void tell_end(const Sequence& s, SequenceEvent event);
 
   Model* model_;
   KvPool pool_;

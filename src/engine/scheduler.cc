@@ -2,6 +2,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "base/check.h"
@@ -34,7 +35,8 @@ int Step::num_tokens() const {
 }
 
 Scheduler::Scheduler(const SchedulerOptions& options)
-    : options_(options), blocks_(std::max(1, options.num_kv_blocks), std::max(1, options.block_size)) {
+    : options_(options),
+      blocks_(std::max(1, options.num_kv_blocks), std::max(1, options.block_size), options.prefix_cache_seed) {
   require_at_least("num_kv_blocks", options.num_kv_blocks, 1);
   require_at_least("block_size", options.block_size, 1);
   require_at_least("max_model_len", options.max_model_len, 2);
@@ -69,6 +71,7 @@ SeqId Scheduler::add(SequenceSpec spec) {
   s.params = std::move(spec.params);
   s.seed = spec.seed;
   s.choice_idx = spec.choice_idx;
+  s.root = s.prefix = blocks_.root(spec.cache_salt);
   waiting_.insert(key(s));
   return sequences_.emplace(s.id, std::move(s)).first->first;
 }
@@ -105,30 +108,44 @@ void Scheduler::admit(Step& step) {
     Sequence& next = get(waiting_.begin()->second);
     const bool is_urgent = !running_.empty() && next.priority < running_.rbegin()->first;
     if (wanted >= options_.max_batch_tokens && !is_urgent) return;
-    if (!make_room_for(next, step)) return;  // nobody overtakes it
+    // The last token is always computed: its logits choose the next one.
+    CachedPrefix cached = blocks_.match(next.root, std::span(next.tokens).first(next.tokens.size() - 1));
+    if (!make_room_for(next, cached.table.size(), step)) {
+      blocks_.release(cached.table);
+      return;  // nobody overtakes it
+    }
     waiting_.erase(key(next));
     running_.insert(key(next));
     next.state = SeqState::running;
+    next.num_kept = static_cast<int>(cached.table.size());
+    next.num_computed = next.num_kept * blocks_.block_size();
+    next.block_table = std::move(cached.table);
+    next.prefix = cached.prefix;
+    if (next.num_admitted == 0) next.num_cached = next.num_computed;
     next.num_admitted = next.num_tokens();
+    num_admitted_tokens_ += next.num_tokens();
+    num_cached_tokens_ += next.num_computed;
     wanted += next_count(next);
   }
 }
 
-// Whether `next` can start: its tokens fit beside what the running sequences still have to compute, and one kv_block is
-// left for each of them to grow, so that it is not preempted at once. Running sequences of a worse priority make way,
-// but only if that is enough.
-bool Scheduler::make_room_for(const Sequence& next, Step& step) {
-  int64_t room = blocks_.num_free() - blocks_.blocks_for(next.num_tokens());
+// Whether `next`, which has num_cached_blocks already, can start: its other tokens fit beside what the running
+// sequences still have to compute, and one kv_block is left for each of them to grow, so that it is not preempted at
+// once. Running sequences of a worse priority make way, but only if that is enough.
+bool Scheduler::make_room_for(const Sequence& next, size_t num_cached_blocks, Step& step) {
+  int64_t room = blocks_.num_free() + static_cast<int64_t>(num_cached_blocks) - blocks_.blocks_for(next.num_tokens());
   for (const Key& k : running_) {
     const Sequence& s = get(k.second);
     room -= blocks_.num_missing(s.block_table, s.num_tokens()) + 1;
   }
   int num_left = num_running();
   std::vector<SeqId> victims;
+  std::unordered_map<int32_t, int> num_let_go;  // tables of victims that hold a kv_block
   const auto fits = [&] { return room >= 0 && num_left < options_.max_batch_seqs; };
   for (auto it = running_.rbegin(); !fits() && it != running_.rend() && it->first > next.priority; ++it) {
     const Sequence& s = get(it->second);
-    room += static_cast<int64_t>(s.block_table.size()) + blocks_.num_missing(s.block_table, s.num_tokens()) + 1;
+    for (const int32_t block : s.block_table) room += ++num_let_go[block] == blocks_.ref_count(block) ? 1 : 0;
+    room += blocks_.num_missing(s.block_table, s.num_tokens()) + 1;
     num_left -= 1;
     victims.push_back(s.id);
   }
@@ -179,7 +196,8 @@ void Scheduler::preempt_now(Sequence& s, Step& step) {
   running_.erase(key(s));
   waiting_.insert(key(s));  // before everything of its priority that arrived later
   s.state = SeqState::waiting;
-  s.num_computed = 0;
+  s.num_computed = s.num_kept = 0;
+  s.prefix = s.root;
   s.num_preemptions += 1;
   num_preemptions_ += 1;
   step.preempted.push_back(s.id);
@@ -197,6 +215,7 @@ std::vector<SeqId> Scheduler::commit(const Step& step, std::span<const int32_t> 
                 s.num_computed);
     if (s.state == SeqState::finished) continue;
     s.num_computed += chunk.count;
+    keep_blocks(s);
     if (!chunk.samples) continue;
     s.tokens.push_back(tokens[i]);
     const FinishReason reason = reason_to_finish(s, options_.eos_token_ids);
@@ -206,6 +225,16 @@ std::vector<SeqId> Scheduler::commit(const Step& step, std::span<const int32_t> 
   }
   for (const SeqId id : std::exchange(finished_in_flight_, {})) blocks_.release(get(id).block_table);
   return finished;
+}
+
+// Others may use the kv_blocks that the sequence has filled.
+void Scheduler::keep_blocks(Sequence& s) {
+  const int size = blocks_.block_size();
+  for (; s.prefix != kNoPrefix && (s.num_kept + 1) * size <= s.num_computed; ++s.num_kept)
+    s.prefix = blocks_.keep(s.prefix,
+                            std::span(s.tokens).subspan(static_cast<size_t>(s.num_kept) * static_cast<size_t>(size),
+                                                        static_cast<size_t>(size)),
+                            s.block_table, s.num_kept);
 }
 
 void Scheduler::finish(SeqId id, FinishReason reason) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -22,6 +23,7 @@ struct SchedulerOptions {
   int max_batch_seqs = 256;     // sequences that run at once
   int max_chunk = 0;            // longest prefill chunk; 0: as long as the budget allows
   std::vector<int32_t> eos_token_ids = {};
+  std::optional<uint64_t> prefix_cache_seed = {};  // a secret; without one no kv_blocks are shared
   // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0:
   // never.
   int preempt_every = 0;
@@ -36,7 +38,7 @@ struct Chunk {
 
 struct Step {
   std::vector<Chunk> chunks;     // decodes first; at most one per sequence
-  std::vector<SeqId> preempted;  // lost their kv_blocks; some may run again at once, from token 0
+  std::vector<SeqId> preempted;  // lost their kv_blocks; some may run again at once
 
   bool empty() const { return chunks.empty(); }
   int num_tokens() const;
@@ -44,7 +46,8 @@ struct Step {
 
 // Order everywhere: priority, then arrival. Decodes are served in every step; what is left of the token budget goes to
 // prefills in order. When kv_blocks run out, the last running sequence gives up its own to an earlier one and is
-// recomputed later. One thread; one step at a time.
+// recomputed later. A sequence begins behind what the prefix cache still has of its tokens. One thread; one step at a
+// time.
 class Scheduler {
  public:
   // Throws InvalidInput when an option is out of range.
@@ -74,6 +77,9 @@ class Scheduler {
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
   int num_running() const { return static_cast<int>(running_.size()); }
   int64_t num_preemptions() const { return num_preemptions_; }
+  // Tokens of admitted sequences, and how many of them the prefix cache had.
+  int64_t num_admitted_tokens() const { return num_admitted_tokens_; }
+  int64_t num_cached_tokens() const { return num_cached_tokens_; }
   const BlockManager& blocks() const { return blocks_; }
   const SchedulerOptions& options() const { return options_; }
   int context() const { return context_; }  // the longest prompt + output: max_model_len, or what the kv_blocks hold
@@ -89,7 +95,8 @@ class Scheduler {
   int next_count(const Sequence& s) const;  // tokens it would like to compute in one step
   void force_preemption(Step& step);
   void admit(Step& step);
-  bool make_room_for(const Sequence& next, Step& step);
+  bool make_room_for(const Sequence& next, size_t num_cached_blocks, Step& step);
+  void keep_blocks(Sequence& s);
   void plan_chunks(Step& step);
   int allocate(Sequence& s, int count, Step& step);
   void preempt_now(Sequence& s, Step& step);
@@ -103,7 +110,7 @@ class Scheduler {
   bool is_in_flight_ = false;
   Step next_step_;                         // has what preempt() did since the last step
   std::vector<SeqId> finished_in_flight_;  // their kv_blocks are released at commit
-  int64_t num_steps_ = 0, num_preemptions_ = 0;
+  int64_t num_steps_ = 0, num_preemptions_ = 0, num_admitted_tokens_ = 0, num_cached_tokens_ = 0;
 };
 
 }  // namespace comet

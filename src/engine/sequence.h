@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "engine/block_manager.h"
@@ -26,6 +27,7 @@ struct SequenceSpec {
   uint64_t seed = 0;                 // params.seed, or drawn once for the request
   uint32_t choice_idx = 0;           // 0..params.n - 1
   int priority = 0;                  // lower runs first
+  std::string cache_salt = {};       // kv_blocks are shared between sequences of one salt only
 };
 
 struct Sequence {
@@ -38,8 +40,11 @@ struct Sequence {
   int max_len = 0;       // prompt + output tokens at which it ends with `length`
   int num_computed = 0;  // K and V of tokens [0, num_computed) are in the cache
   BlockTable block_table;
+  PrefixId root = kNoPrefix, prefix = kNoPrefix;  // the empty prefix; that of the first num_kept kv_blocks
+  int num_kept = 0;                               // kv_blocks of its own that others may find
+  int num_cached = 0;                             // prompt tokens that were in the cache when it first ran
   int num_preemptions = 0;
-  int num_admitted = 0;  // tokens it had when it last began to run
+  int num_admitted = 0;  // tokens it had when it last began to run; 0: never
   SamplingParams params;
   uint64_t seed = 0;
   uint32_t choice_idx = 0;

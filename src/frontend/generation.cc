@@ -39,7 +39,8 @@ std::optional<TextDelta> Generation::digest(int index, const SequenceEvent& even
                   .finish = event.finish,
                   .error = event.error,
                   .num_prompt = static_cast<int>(prompt_ids_.size()),
-                  .num_output = static_cast<int>(choice.output.size())};
+                  .num_output = static_cast<int>(choice.output.size()),
+                  .num_cached = event.num_cached};
   bool stopped = false;
   if (event.token) {
     const int32_t id = event.token->token;

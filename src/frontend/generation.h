@@ -47,6 +47,7 @@ struct TextDelta {
   FinishReason finish = FinishReason::none;  // not none: the last delta of this choice
   std::string error;
   int num_prompt = 0, num_output = 0;  // tokens, with the last delta
+  int num_cached = 0;                  // prompt tokens that the prefix cache had, with the last delta
 };
 
 // The answer to one request. Deltas are pulled; detokenization and stop strings happen in next(). One consumer thread.

@@ -29,15 +29,20 @@ class FakeModel {
     std::vector<int32_t> out;
     for (const Chunk& chunk : step.chunks) {
       const Sequence& seq = s.sequence(chunk.seq);
-      for (int i = chunk.first; i < chunk.first + chunk.count; ++i)
-        slot(seq, i) = {chunk.seq, i, seq.tokens[static_cast<size_t>(i)]};
+      uint64_t before = seq.root;
+      for (int i = 0; i < chunk.first + chunk.count; ++i) {
+        const int32_t token = seq.tokens[static_cast<size_t>(i)];
+        if (i >= chunk.first) slot(seq, i) = {before, i, token};
+        before = mix(before, token);
+      }
     }
     for (const Chunk& chunk : step.chunks) {
       const Sequence& seq = s.sequence(chunk.seq);
-      uint64_t hash = seq.seed;
+      uint64_t hash = seq.seed, before = seq.root;
       for (int i = 0; i < chunk.first + chunk.count; ++i) {
         const Slot& read = slot(seq, i);
-        EXPECT_EQ(read, Slot(chunk.seq, i, seq.tokens[static_cast<size_t>(i)])) << "seq " << chunk.seq << " at " << i;
+        EXPECT_EQ(read, Slot(before, i, seq.tokens[static_cast<size_t>(i)])) << "seq " << chunk.seq << " at " << i;
+        before = mix(before, std::get<2>(read));
         hash = mix(hash, std::get<2>(read));
       }
       out.push_back(chunk.samples ? token_of(hash) : -1);
@@ -59,7 +64,7 @@ class FakeModel {
   }
 
  private:
-  using Slot = std::tuple<SeqId, int, int32_t>;
+  using Slot = std::tuple<uint64_t, int, int32_t>;  // hash of salt and all tokens before; position, token
   Slot& slot(const Sequence& seq, int position) {
     const int32_t block = seq.block_table.at(static_cast<size_t>(position / block_size_));
     return slots_.at(static_cast<size_t>(block * block_size_ + position % block_size_));
@@ -79,6 +84,7 @@ struct Load {
   double arrivals_per_step = 0.5;
   double cancels_per_step = 0;
   double preempts_per_step = 0;
+  int num_beginnings = 0;  // prompts that half of the others begin with; 0: none
 };
 
 // Runs the load to its end and checks every step.
@@ -105,6 +111,7 @@ class Simulation {
   }
 
   int64_t num_preemptions() const { return scheduler_.num_preemptions(); }
+  int64_t num_cached_tokens() const { return scheduler_.num_cached_tokens(); }
   int num_cancelled() const { return num_cancelled_; }
   int num_stalls() const { return num_stalls_; }
 
@@ -125,6 +132,12 @@ class Simulation {
     const int room = scheduler_.context() - 1;
     const int num_prompt = std::min(up_to(load_.max_prompt), room);
     for (int i = 0; i < num_prompt; ++i) spec.prompt.push_back(static_cast<int32_t>(random_() % kVocab));
+    if (load_.num_beginnings > 0 && random_() % 2 == 0) {
+      std::mt19937 beginning(random_() % static_cast<uint32_t>(load_.num_beginnings));
+      for (int i = static_cast<int>(random_() % 3); i < num_prompt * 3 / 4; ++i)
+        spec.prompt[static_cast<size_t>(i)] = static_cast<int32_t>(beginning() % kVocab);
+      spec.cache_salt = random_() % 4 == 0 ? "salt" : "";
+    }
     const int max_tokens = std::min(up_to(load_.max_output), scheduler_.context() - num_prompt);
     if (random_() % 8 != 0) spec.params.max_tokens = max_tokens;
     spec.params.ignore_eos = random_() % 2 == 0;
@@ -180,6 +193,11 @@ class Simulation {
       Record& record = records_.at(chunk.seq);
       ASSERT_TRUE(served.insert(chunk.seq).second) << "two chunks in a step";
       ASSERT_GE(chunk.count, 1);
+      if (record.computed == 0) {  // begins, maybe behind what was cached
+        ASSERT_TRUE(chunk.first == 0 || options_.prefix_cache_seed);
+        ASSERT_EQ(chunk.first % options_.block_size, 0);
+        record.computed = chunk.first;
+      }
       ASSERT_EQ(chunk.first, record.computed) << "positions in order, each once";
       ASSERT_LE(chunk.first + chunk.count, s.num_tokens());
       ASSERT_EQ(chunk.samples, chunk.first + chunk.count == s.num_tokens());
@@ -250,7 +268,7 @@ class Simulation {
 TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
   std::mt19937 random(31);
   const auto pick = [&](std::initializer_list<int> values) { return values.begin()[random() % values.size()]; };
-  int64_t preemptions = 0;
+  int64_t preemptions = 0, cached = 0;
   int cancelled = 0, stalls = 0, sequences = 0;
   for (uint32_t round = 0; round < 150; ++round) {
     SchedulerOptions options;
@@ -264,7 +282,9 @@ TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
     options.max_chunk = pick({0, 0, 1, 7, 64});
     options.preempt_every = pick({0, 0, 0, 2, 5});
     options.eos_token_ids = {kEos};
+    if (pick({0, 1}) != 0) options.prefix_cache_seed = round;
     Load load;
+    load.num_beginnings = pick({0, 1, 4});
     load.num_priorities = pick({1, 1, 3});
     load.arrivals_per_step = pick({5, 50, 95}) / 100.0;
     load.cancels_per_step = pick({0, 0, 10}) / 100.0;
@@ -274,6 +294,7 @@ TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
     simulation.run();
     if (HasFailure()) return;
     preemptions += simulation.num_preemptions();
+    cached += simulation.num_cached_tokens();
     cancelled += simulation.num_cancelled();
     stalls += simulation.num_stalls();
     sequences += load.num_seqs;
@@ -283,6 +304,7 @@ TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
   EXPECT_GT(preemptions, 1000);
   EXPECT_GT(cancelled, 300);
   EXPECT_GT(stalls, 100);
+  EXPECT_GT(cached, 10000);
 }
 
 }  // namespace

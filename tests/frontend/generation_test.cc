@@ -51,7 +51,7 @@ struct Finished {
   FinishReason reason = FinishReason::none;
   std::vector<int32_t> ids;
   std::vector<LogprobEntry> logprobs;
-  int num_prompt = 0, num_output = 0, num_last = 0;
+  int num_prompt = 0, num_output = 0, num_cached = 0, num_last = 0;
 };
 
 std::vector<Finished> run(const GenerationRequest& request) {
@@ -68,6 +68,7 @@ std::vector<Finished> run(const GenerationRequest& request) {
     f.error = d->error;
     f.num_prompt = d->num_prompt;
     f.num_output = d->num_output;
+    f.num_cached = d->num_cached;
   }
   for (size_t i = 0; i < out.size(); ++i) {
     EXPECT_EQ(out[i].num_last, 1);
@@ -99,6 +100,21 @@ TEST(Generation, IdsAndTextAreTheSamePrompt) {
   GenerationRequest by_ids = greedy(10);
   by_ids.prompt = loaded().tokenizer.encode(std::get<std::string>(by_ids.prompt));
   EXPECT_EQ(run(by_ids)[0].text, run(greedy(10))[0].text);
+}
+
+TEST(Generation, AConversationGoesOnFromItsKv) {
+  GenerationRequest r = greedy(90);
+  const std::string opening = "She had never before seen such a garden";
+  r.prompt = opening;
+  const Finished whole = run(r)[0];
+  EXPECT_EQ(whole.num_cached, 0);
+  std::vector<int32_t> history = loaded().tokenizer.encode(opening);
+  history.insert(history.end(), whole.ids.begin(), whole.ids.begin() + 80);
+  r.prompt = history;
+  r.sampling.max_tokens = 10;
+  const Finished next = run(r)[0];
+  EXPECT_EQ(next.num_cached, static_cast<int>(history.size() - 1) / kKvBlock * kKvBlock);
+  EXPECT_EQ(next.ids, std::vector<int32_t>(whole.ids.begin() + 80, whole.ids.end()));
 }
 
 TEST(Generation, StopsAtAStringThatSpansTokens) {

@@ -29,16 +29,18 @@ struct Row {
 struct Crowd {
   std::vector<Row> rows;
   std::map<SeqId, std::vector<int32_t>> tokens;  // prompt and output
-  int64_t num_preemptions = 0;
+  int64_t num_preemptions = 0, num_cached_tokens = 0;
 };
 
-// Requests of random lengths arrive at random steps; tokens are sampled at temperature 1.
-Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
+// Requests of random lengths arrive at random steps; tokens are sampled at temperature 1. With the prefix cache many of
+// them begin alike.
+Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk, bool prefix_cache) {
   const size_t block = KvPool::block_bytes(model.backend(), model.config(), model.kv_format());
   EngineCore core(model, {.max_batch_tokens = 160,
                           .max_batch_seqs = 16,
                           .max_chunk = max_chunk,
                           .kv_bytes = 20 * block,
+                          .prefix_cache = prefix_cache,
                           .preempt_every = 5});
   Crowd crowd;
   core.runner().set_observer([&](const Sequence& s, int position, std::span<const float> logits) {
@@ -53,7 +55,8 @@ Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
   int num_finished = 0;
   for (int step = 0; num_finished < kNumRequests; ++step) {
     for (; next < arrivals.size() && arrivals[next] <= step; ++next) {
-      const size_t length = 1 + random() % kMaxPrompt, first = random() % (source.size() - length);
+      const size_t length = 1 + random() % kMaxPrompt;
+      const size_t first = prefix_cache ? random() % 4 : random() % (source.size() - length);
       SequenceSpec spec{.prompt = {source.begin() + static_cast<int64_t>(first),
                                    source.begin() + static_cast<int64_t>(first + length)}};
       spec.params.max_tokens = 1 + static_cast<int>(random() % kMaxOutput);
@@ -72,20 +75,22 @@ Crowd run_crowd(Model& model, const PromiseModel& m, int max_chunk) {
     core.scheduler().check_integrity();
   }
   crowd.num_preemptions = core.scheduler().num_preemptions();
+  crowd.num_cached_tokens = core.scheduler().num_cached_tokens();
   return crowd;
 }
 
 // skipped: a model left out where the whole matrix is not run.
 void expect_same_alone(const BackendChoice& crowded, const BackendChoice& alone, int max_chunk,
-                       const std::string& skipped = {}) {
+                       const std::string& skipped = {}, bool prefix_cache = false) {
   const auto crowd_backend = make_backend(crowded), alone_backend = make_backend(alone);
   if (crowd_backend == nullptr || alone_backend == nullptr)
     GTEST_SKIP() << "no " << crowded.name << " or " << alone.name << " on this machine";
   for (const PromiseModel& m : promise_models()) {
     if (m.name == skipped && !is_whole_matrix()) continue;
     Model model(*crowd_backend, m.checkpoint, {.max_batch_tokens = 160, .max_logit_rows = 160});
-    const Crowd crowd = run_crowd(model, m, max_chunk);
+    const Crowd crowd = run_crowd(model, m, max_chunk, prefix_cache);
     EXPECT_GE(crowd.num_preemptions, kNumRequests / 4);
+    EXPECT_GE(crowd.num_cached_tokens, prefix_cache ? kNumRequests * 32 : 0);
     Model reference(*alone_backend, m.checkpoint,
                     {.max_batch_tokens = kMaxPrompt + kMaxOutput, .max_logit_rows = kMaxPrompt + kMaxOutput});
     std::map<SeqId, std::vector<uint64_t>> want;
@@ -107,6 +112,11 @@ TEST(Preemption, Avx512vnniAgainstAvx2) {
 TEST(Preemption, Avx2AgainstAvx512vnni) {
   expect_same_alone({"avx2", 2}, {"avx512vnni", 1}, 7, "gutenberg-15m-W4AxKV4");
 }
+TEST(Preemption, WithThePrefixCache) {
+  const bool has_vnni = make_backend({"avx512vnni", 1}) != nullptr;
+  expect_same_alone({"avx2", 2}, {has_vnni ? "avx512vnni" : "avx2", 1}, 0, "gutenberg-15m-W4A8KV4", true);
+}
+
 // On a machine with one ISA alone: the same kernels, alone and in a crowd.
 TEST(Preemption, Avx2AgainstItself) {
   if (make_backend({"avx512vnni", 1}) != nullptr && !is_whole_matrix())
