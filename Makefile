@@ -2,7 +2,7 @@
 # `make run` and `make test` are all that a fresh machine needs; `make help` lists the rest.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run build test check soak format clean
+.PHONY: help run build test check soak dist-h200 format clean
 
 # rustup's and Ubuntu's Rust, where tools/setup looks too.
 export PATH := $(HOME)/.cargo/bin:/usr/lib/rust-1.85/bin:$(PATH)
@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:/usr/lib/rust-1.85/bin:$(PATH)
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(shell nproc))
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /make \1\t/p' Makefile | expand -t 16
 
 run: build  ## set up, build, quantize the bundled model and show what came out
 	tools/demo
@@ -33,9 +33,15 @@ soak:  ## the long acceptance runs of tools/soak.d; goes on where it stopped
 	tools/setup --test --python
 	tools/soak $(JOBS)
 
+dist-h200:  ## stripped CUDA programs that need nothing but a driver: build-cuda-dist/
+	tools/setup --test --cuda
+	cmake --preset cuda --log-level=WARNING
+	cmake --build build-cuda -j $(JOBS) --target dist-h200
+	ctest --test-dir build-cuda -R _libraries
+
 format:  ## format all sources
 	tools/setup --test --python
 	tools/format
 
 clean:  ## remove everything that was built
-	rm -rf build build-asan build-tsan build-clang build-debug build-cuda .cache
+	rm -rf build build-asan build-tsan build-clang build-debug build-cuda build-cuda-dist .cache

@@ -1,12 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # CUDA without CMake's own CUDA language: 3.25 knows dialects up to 17, and a toolkit made of PyPI wheels is not one it
-# finds. comet_cuda_objects(variable source...) compiles .cu files: *_sm80* as sm_80 code and compute_80 PTX, all others
-# for Hopper's own instructions. Each runs through cmake/nvcc_checked.sh, which fails on what must not happen silently.
-find_program(COMET_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin $ENV{HOME}/.cache/comet/cuda-13.0/bin /usr/local/cuda-13.0/bin
-             /usr/local/cuda/bin REQUIRED)
-execute_process(COMMAND ${COMET_NVCC} --version OUTPUT_VARIABLE nvcc_text COMMAND_ERROR_IS_FATAL ANY)
+# finds. comet_cuda_objects(variable source...) compiles .cu files: *_sm80* as code for Ampere and Ada and compute_80 PTX
+# for all that is newer, all others for Hopper's own instructions. Each runs through cmake/nvcc_checked.sh, which fails
+# on what must not happen silently.
+set(cache $ENV{XDG_CACHE_HOME})
+if(NOT cache)
+  set(cache $ENV{HOME}/.cache)
+endif()
+
+# The first nvcc 13.0 of: PATH, CUDA_HOME, the wheels of tools/setup --cuda, the usual places. PTX of a newer one is
+# refused by current drivers.
+set(COMET_NVCC "" CACHE FILEPATH "nvcc 13.0; looked for when empty")
+find_program(nvcc_on_path nvcc NO_CACHE)
+foreach(nvcc ${COMET_NVCC} ${nvcc_on_path} $ENV{CUDA_HOME}/bin/nvcc ${cache}/comet/cuda-13.0/bin/nvcc
+             /usr/local/cuda-13.0/bin/nvcc /usr/local/cuda/bin/nvcc)
+  if(EXISTS ${nvcc})
+    execute_process(COMMAND ${nvcc} --version OUTPUT_VARIABLE nvcc_text)
+    if(nvcc_text MATCHES "release 13\\.0")
+      set(COMET_NVCC ${nvcc} CACHE FILEPATH "nvcc 13.0" FORCE)
+      break()
+    endif()
+    list(APPEND nvcc_refused ${nvcc})
+  endif()
+endforeach()
 if(NOT nvcc_text MATCHES "release 13\\.0")
-  message(FATAL_ERROR "${COMET_NVCC} is not nvcc 13.0; PTX of a newer one is refused by current drivers")
+  message(FATAL_ERROR "COMET_CUDA needs nvcc 13.0: tools/setup --cuda gets it (of another version: ${nvcc_refused})")
 endif()
 cmake_path(GET COMET_NVCC PARENT_PATH COMET_CUDA_ROOT)
 cmake_path(GET COMET_CUDA_ROOT PARENT_PATH COMET_CUDA_ROOT)
@@ -19,7 +37,7 @@ target_link_libraries(comet_cudart INTERFACE ${COMET_CUDART} Threads::Threads ${
 set(COMET_NVCC_FLAGS -std=c++20 -O3 --fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v
     -Xcompiler=-fPIC,-ffp-contract=off,-Wall,-Wno-unused-parameter -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR})
 set(COMET_ARCH_sm90 -gencode arch=compute_90a,code=sm_90a)
-set(COMET_ARCH_sm80 -gencode arch=compute_80,code=sm_80 -gencode arch=compute_80,code=compute_80)
+set(COMET_ARCH_sm80 -gencode arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80])
 
 function(comet_cuda_objects variable)
   set(objects)
