@@ -20,18 +20,25 @@ struct StepOperands {
 template <int kUnits, int kBlocks>
 using AccumulatorsSm80 = int4[kUnits][kBlocks];
 
-// acc += m * s1 * (sum of a4 * q). A product of packed group scales and a multiplier holds two factors of at most
-// 16 * 17, so that each accumulator costs one and a half multiplications and a mask or a shift.
+// acc += m * s1 * (sum of a4 * q). What an accumulator costs beside the products decides: two multiplications load the
+// multiplier pipe; packed, one multiplication gives m * s1 (at most 17 * 16) of two rows, and a mask or a shift takes each
+// out on the other pipe, but they are more instructions. Half of the units each way balances pipes and issue.
 template <int kUnits, int kBlocks>
 __device__ __forceinline__ void int4_step(AccumulatorsSm80<kUnits, kBlocks>& acc, const StepOperands& at) {
+  constexpr int kPacked = kUnits / 2;
   uint4 a[kUnits][2];
-  uint32_t scales[kUnits];  // row g in the low half, row g + 8 in the high half
+  uint32_t s0[kUnits], s8[kUnits];  // rows g and g + 8; packed: both in s0
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     a[u][0] = ptx::load_shared_v4(at.codes + u * kStripBytesSm80);
     a[u][1] = ptx::load_shared_v4(at.codes + kHalfBytesSm80 + u * kStripBytesSm80);
-    const uint32_t both = __byte_perm(ptx::load_shared_u16(at.params + u * 16), 0, 0x4140);
-    scales[u] = ((both >> 4) & 0x000f000fu) + 0x00010001u;
+    const uint32_t params = ptx::load_shared_u16(at.params + u * 16);
+    if (u < kPacked) {
+      s0[u] = ((__byte_perm(params, 0, 0x4140) >> 4) & 0x000f000fu) + 0x00010001u;
+    } else {
+      s0[u] = ((params >> 4) & 15u) + 1u;
+      s8[u] = (params >> 12) + 1u;
+    }
   }
 #pragma unroll
   for (int j = 0; j < kBlocks; ++j) {
@@ -41,11 +48,12 @@ __device__ __forceinline__ void int4_step(AccumulatorsSm80<kUnits, kBlocks>& acc
     for (int u = 0; u < kUnits; ++u) {
       int4 d = ptx::mma_m16n8k64_u4s4(a[u][0], b.x, b.y, {0, 0, 0, 0});
       d = ptx::mma_m16n8k64_u4s4(a[u][1], b.z, b.w, d);
-      const uint32_t p0 = scales[u] * m0, p1 = scales[u] * m1;
-      acc[u][j].x += d.x * (p0 & 0xffffu);
-      acc[u][j].y += d.y * (p1 & 0xffffu);
-      acc[u][j].z += d.z * (p0 >> 16);
-      acc[u][j].w += d.w * (p1 >> 16);
+      const uint32_t p0 = s0[u] * m0, p1 = s0[u] * m1;
+      const bool packed = u < kPacked;
+      acc[u][j].x += d.x * (packed ? p0 & 0xffffu : p0);
+      acc[u][j].y += d.y * (packed ? p1 & 0xffffu : p1);
+      acc[u][j].z += d.z * (packed ? p0 >> 16 : s8[u] * m0);
+      acc[u][j].w += d.w * (packed ? p1 >> 16 : s8[u] * m1);
     }
   }
 }
