@@ -53,7 +53,13 @@ struct AttentionProblem {
   int num_heads = 0;
   KvShape kv;
   DType out_dtype = DType::bf16;  // bf16, or f32 on the unquantized path
+  int window = 0;                 // keys that a query sees, its own the last; 0: all up to its own
 };
+
+// The query at `position` sees the keys first_visible_key() .. position; those before are masked and never read.
+inline int first_visible_key(const AttentionProblem& p, int position) {
+  return p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
+}
 
 struct AttentionArgs {
   const float* q = nullptr;  // f32 [num_tokens, num_heads, head_dim] as rope_append left it

@@ -30,8 +30,8 @@ std::string to_string(const RopeAppendProblem& p) {
 }
 
 std::string to_string(const AttentionProblem& p) {
-  return fmt::format("attention heads={}/{} head_dim={} kv{}", p.num_heads, p.kv.num_kv_heads, p.kv.head_dim,
-                     p.kv.bits);
+  return fmt::format("attention heads={}/{} head_dim={} kv{} window={}", p.num_heads, p.kv.num_kv_heads, p.kv.head_dim,
+                     p.kv.bits, p.window);
 }
 
 void check_problem(const QuantizeActProblem& p, const QuantizeActArgs& args) {
@@ -67,6 +67,7 @@ void check_problem(const RopeAppendProblem& p, const RopeAppendArgs& args) {
 void check_problem(const AttentionProblem& p, const AttentionArgs& args) {
   check_kv(p.kv);
   COMET_CHECK(p.num_heads >= 1 && p.num_heads % p.kv.num_kv_heads == 0, "{}", to_string(p));
+  COMET_CHECK(p.window >= 0, "{}", to_string(p));
   COMET_CHECK(p.out_dtype == DType::bf16 || p.out_dtype == DType::f32, "{}", to_string(p));
   COMET_CHECK(args.q != nullptr && args.cache != nullptr && args.out != nullptr, "{}", to_string(p));
 }

@@ -25,6 +25,7 @@ struct AttentionCase {
   int attend_from = 0;
   // Value of a qkv element; kind 0 q, 1 k, 2 v.
   std::function<float(std::mt19937_64& random, int kind, int position, int channel)> value = {};
+  int window = 0;
   bool has_plain_rope = false;  // cos 1, sin 0: values reach the codec as they are
 
   int row_width() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
@@ -38,6 +39,7 @@ struct Schedule {
   int threads = 1;
   uint64_t block_seed = 1;  // order of the kv_blocks
   uint8_t poison = 0xff;    // what the cache holds before: NaN scales, 0x00: zeros
+  bool forgets = false;     // kv_blocks that no later row's window reaches are overwritten with poison
 };
 
 // By sequence and position.
@@ -114,6 +116,12 @@ class AttentionRun {
         done[s] += count;
         is_busy = true;
       }
+      if (schedule.forgets)
+        for (const Chunk& chunk : chunks)
+          for (int block = 0; block < first_visible_key(problem(), chunk.first) / kKvBlock; ++block)
+            std::memset(cache.as<uint8_t>() +
+                            block_bytes * static_cast<size_t>(tables[static_cast<size_t>(chunk.seq * stride + block)]),
+                        schedule.poison, block_bytes);
       if (is_busy) step(isa, chunks, tables, stride, cache.data(), *reference, pool, &result);
     }
     return result;
@@ -130,6 +138,8 @@ class AttentionRun {
   struct Chunk {
     int seq, first, count;
   };
+
+  AttentionProblem problem() const { return {case_.num_heads, case_.kv(), case_.out_dtype, case_.window}; }
 
   std::vector<int32_t> make_tables(int num_blocks, int stride, uint64_t seed) const {
     std::vector<int32_t> order, tables(case_.lengths.size() * static_cast<size_t>(stride), -1);
@@ -214,11 +224,10 @@ class AttentionRun {
     args.out = out.data();
     args.row_errors = errors.data();
     args.error_tag = 99;
-    const AttentionProblem problem{c.num_heads, c.kv(), c.out_dtype};
     if (isa == nullptr)
-      reference.attention(problem, args);
+      reference.attention(problem(), args);
     else
-      attention_cpu(*isa, problem, args, pool);
+      attention_cpu(*isa, problem(), args, pool);
     for (size_t t = 0; t < all.positions.size(); ++t) {
       const size_t s = static_cast<size_t>(all.seqs[t]), p = static_cast<size_t>(all.positions[t]);
       result->out[s][p].assign(out.begin() + static_cast<ptrdiff_t>(t * bytes),

@@ -20,13 +20,21 @@ double norm_of(const std::vector<float>& x, size_t first, size_t n) {
 TEST_P(AttentionKv16, WithinTheBoundOfTheReference) {
   const Isa isa = GetParam();
   struct Shape {
-    int heads, kv_heads, head_dim, length;
+    int heads, kv_heads, head_dim, length, window = 0;
   };
-  for (const Shape& s : {Shape{8, 2, 64, 150}, {3, 3, 80, 70}, {4, 1, 256, 700}, {7, 1, 128, 4200}, {2, 1, 8, 64}}) {
+  for (const Shape& s : {Shape{8, 2, 64, 150},
+                         {3, 3, 80, 70},
+                         {4, 1, 256, 700},
+                         {7, 1, 128, 4200},
+                         {2, 1, 8, 64},
+                         {4, 2, 64, 500, 24},
+                         {7, 1, 128, 1300, 600},
+                         {1, 1, 64, 400, 320}}) {
     AttentionCase c{.num_heads = s.heads, .num_kv_heads = s.kv_heads, .head_dim = s.head_dim, .bits = 16};
     c.out_dtype = DType::f32;
     c.lengths = {s.length};
     c.attend_from = s.length - 20;
+    c.window = s.window;
     double key_norm = 0.0, value_max = 0.0;  // of what the cache holds: bf16 adds 2^-8
     std::vector<float> key;
     c.value = [&](std::mt19937_64& random, int kind, int, int) {
@@ -70,13 +78,19 @@ TEST_P(AttentionKv16, OneSetOfBits) {
   const Isa isa = GetParam();
   AttentionCase c{.num_heads = 14, .num_kv_heads = 2, .head_dim = 80, .bits = 16};
   c.lengths = {400, 65, 1};
-  const AttentionRun run(c);
-  const Isa first = kAllIsas[0];
-  const AttentionResult want = run.run(&first, {});
-  for (int chunk : {1, 7, 64, 1 << 20})
-    EXPECT_TRUE(is_equal(
-        run.run(&isa, {.chunk = chunk, .threads = chunk % 3 + 1, .block_seed = static_cast<uint64_t>(chunk)}), want))
-        << "chunk " << chunk;
+  for (int window : {0, 1, 70, 256}) {
+    c.window = window;
+    const AttentionRun run(c);
+    const Isa first = kAllIsas[0];
+    const AttentionResult want = run.run(&first, {});
+    for (int chunk : {1, 7, 64, 1 << 20})
+      EXPECT_TRUE(is_equal(
+          run.run(
+              &isa,
+              {.chunk = chunk, .threads = chunk % 3 + 1, .block_seed = static_cast<uint64_t>(chunk), .forgets = true}),
+          want))
+          << "chunk " << chunk << " window " << window;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, AttentionKv16, ::testing::ValuesIn(kAllIsas), isa_name);

@@ -12,9 +12,9 @@ namespace comet {
 namespace {
 
 // Rows [first_row, first_row + num_rows) of a sequence and KV head (row = token * heads per KV head + head) over the
-// kv_blocks [first_block, end_block).
+// kv_blocks [first_block, end_block); first_split is that of the rows' first kv_block.
 struct Task {
-  int seq, kv_head, first_row, num_rows, first_block, end_block;
+  int seq, kv_head, first_row, num_rows, first_block, end_block, first_split;
   int64_t partial;  // floats into the partials of all tasks, or -1
   bool is_first;    // of the tasks that share the rows
 };
@@ -30,8 +30,8 @@ const AttentionKernel& kernel_of(Isa isa, int bits) {
   return bits == 4 ? avx2::attention_kv4 : bits == 8 ? avx2::attention_kv8 : avx2::attention_kv16;
 }
 
-int num_blocks(const AttentionArgs& args, int seq, int last_token) {
-  return args.batch.positions[args.batch.seq_first_token[seq] + last_token] / kKvBlock + 1;
+int position_of(const AttentionArgs& args, int seq, int token) {
+  return args.batch.positions[args.batch.seq_first_token[seq] + token];
 }
 
 // Rows in tiles; a tile whose context is so long that it would keep one thread busy after the others is cut at splits.
@@ -46,8 +46,10 @@ Plan make_plan(const AttentionProblem& p, const AttentionArgs& args, int num_thr
     for (int kv_head = 0; kv_head < p.kv.num_kv_heads; ++kv_head)
       for (int first = 0; first < rows; first += kTileRows) {
         const int num_rows = std::min(kTileRows, rows - first);
+        const int first_block = first_visible_key(p, position_of(args, seq, first / heads)) / kKvBlock;
+        const int end_block = position_of(args, seq, (first + num_rows - 1) / heads) / kKvBlock + 1;
         plan.tasks.push_back(
-            {seq, kv_head, first, num_rows, 0, num_blocks(args, seq, (first + num_rows - 1) / heads), -1, true});
+            {seq, kv_head, first, num_rows, first_block, end_block, first_block / kBlocksPerSplit, -1, true});
         total += cost(plan.tasks.back());
       }
   }
@@ -55,7 +57,7 @@ Plan make_plan(const AttentionProblem& p, const AttentionArgs& args, int num_thr
   const int64_t limit = total / (4 * num_threads) + 1;
   std::vector<Task> cut;
   for (const Task& whole : plan.tasks) {
-    const int splits = (whole.end_block + kBlocksPerSplit - 1) / kBlocksPerSplit;
+    const int splits = (whole.end_block + kBlocksPerSplit - 1) / kBlocksPerSplit - whole.first_split;
     const int pieces = static_cast<int>(std::min<int64_t>(splits, (cost(whole) + limit - 1) / limit));
     if (pieces < 2) {
       cut.push_back(whole);
@@ -63,8 +65,9 @@ Plan make_plan(const AttentionProblem& p, const AttentionArgs& args, int num_thr
     }
     for (int i = 0; i < pieces; ++i) {
       Task t = whole;
-      t.first_block = splits * i / pieces * kBlocksPerSplit;
-      t.end_block = std::min(whole.end_block, splits * (i + 1) / pieces * kBlocksPerSplit);
+      auto split_begin = [&](int piece) { return (whole.first_split + splits * piece / pieces) * kBlocksPerSplit; };
+      t.first_block = std::max(whole.first_block, split_begin(i));
+      t.end_block = std::min(whole.end_block, split_begin(i + 1));
       t.partial = plan.partial_floats;
       t.is_first = i == 0;
       cut.push_back(t);
@@ -86,6 +89,7 @@ AttentionTile make_tile(const AttentionProblem& p, const AttentionArgs& args, co
   tile.block_table = args.batch.block_tables + int64_t{task.seq} * args.batch.block_table_stride;
   tile.first_block = task.first_block;
   tile.end_block = task.end_block;
+  tile.first_split = task.first_split;
   tile.num_rows = task.num_rows;
   tile.out_is_bf16 = p.out_dtype == DType::bf16;
   tile.partials = task.partial < 0 ? nullptr : partials + task.partial;
@@ -93,6 +97,7 @@ AttentionTile make_tile(const AttentionProblem& p, const AttentionArgs& args, co
     const int64_t token = args.batch.seq_first_token[task.seq] + (task.first_row + r) / heads;
     const int64_t at = (token * p.num_heads + int64_t{task.kv_head} * heads + (task.first_row + r) % heads) * d;
     tile.q[r] = args.q + at;
+    tile.first_visible[r] = first_visible_key(p, args.batch.positions[token]);
     tile.num_keys[r] = args.batch.positions[token] + 1;
     tile.out[r] = static_cast<char*>(args.out) + static_cast<size_t>(at) * dtype_bytes(p.out_dtype);
   }

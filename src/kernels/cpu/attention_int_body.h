@@ -55,6 +55,9 @@ COMET_HD typename S::Float exp2_rounded_lanes(typename S::Float x) {
   return S::sub(S::fma(p, S::from_bits(S::shift_left_23(S::bits(shifted))), S::set(64.0f)), S::set(64.0f));
 }
 
+// Where a kv_block has keys that a row does not see: behind the row's position, and before its window.
+enum class Mask { none, end, both_ends };
+
 template <class S, class Dots>
 struct IntScheme {
   using Scratch = IntScratch;
@@ -87,17 +90,19 @@ struct IntScheme {
                      int r, int first_key, bool is_first) {
     const KvLayout& layout = tile.layout;
     Dots::template scores<kRows>(layout, data, next, &s.q[r], &s.q_sums[r], s.x);
-    if (tile.num_keys[r] - first_key >= kKvBlock)  // the fewest keys of these rows
-      softmax<false>(tile, s, data, r, kRows, first_key);
+    if (tile.first_visible[r + kRows - 1] > first_key)  // the last of these rows to begin
+      softmax<Mask::both_ends>(tile, s, data, r, kRows, first_key);
+    else if (tile.num_keys[r] - first_key < kKvBlock)  // the first of them to end
+      softmax<Mask::end>(tile, s, data, r, kRows, first_key);
     else
-      softmax<true>(tile, s, data, r, kRows, first_key);
+      softmax<Mask::none>(tile, s, data, r, kRows, first_key);
     merge(state, s, r, kRows, is_first);
     const OutputFold<S> fold{state.split_o + r * layout.dim, layout.dim, is_first, s.down, s.scale_old, s.scale_new};
     Dots::template values<kRows>(layout, data, next, s.p, fold);
   }
 
   // x -> block_m, block_l, p8, down. Masked keys never meet a scale: their x is -inf and their u is 0 by selection.
-  template <bool kIsMasked>
+  template <Mask kMask>
   __attribute__((noinline)) static void softmax(const AttentionTile& tile, Scratch& s, const uint8_t* data, int r,
                                                 int rows, int first_key) {
     alignas(64) float lanes[kStepRows][S::kLanes], sums[kStepRows][S::kLanes];
@@ -107,8 +112,10 @@ struct IntScheme {
       auto top = masked;
       for (int v = 0; v < kVectors; ++v) {
         auto x = S::mul(c, S::load(&s.x[i][v * S::kLanes]));
-        if constexpr (kIsMasked)
+        if constexpr (kMask != Mask::none)
           x = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), x, masked);
+        if constexpr (kMask == Mask::both_ends)
+          x = S::select(S::first_lanes(tile.first_visible[r + i] - first_key - v * S::kLanes), masked, x);
         S::store(&s.x[i][v * S::kLanes], x);
         top = S::max(top, x);
       }
@@ -125,8 +132,10 @@ struct IntScheme {
       for (int v = 0; v < kVectors; ++v) {
         const auto p = exp2_rounded_lanes<S>(S::sub(S::load(&s.x[i][v * S::kLanes]), block_m));
         auto u = S::mul(p, value_scales[v]);
-        if constexpr (kIsMasked)
+        if constexpr (kMask != Mask::none)
           u = S::select(S::first_lanes(tile.num_keys[r + i] - first_key - v * S::kLanes), u, zero);
+        if constexpr (kMask == Mask::both_ends)
+          u = S::select(S::first_lanes(tile.first_visible[r + i] - first_key - v * S::kLanes), zero, u);
         S::store(&s.x[i][v * S::kLanes], u);
         sum = S::add(sum, p);
         top = S::max(top, u);

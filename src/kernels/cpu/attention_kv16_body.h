@@ -37,8 +37,9 @@ struct Kv16Scheme {
     const uint16_t* values = reinterpret_cast<const uint16_t*>(data + tile.layout.v_codes);
     scores<kRows>(tile, s, keys, r);
     for (int i = 0; i < kRows; ++i) softmax(tile, state, s, r, i, first_key, is_first);
-    const int keys_left = tile.num_keys[r + kRows - 1] - first_key;
-    weigh<kRows>(tile, state, s, values, r, keys_left < kKvBlock ? keys_left : kKvBlock, is_first);
+    const int keys_left = tile.num_keys[r + kRows - 1] - first_key, skipped = tile.first_visible[r] - first_key;
+    weigh<kRows>(tile, state, s, values, r, skipped > 0 ? skipped : 0, keys_left < kKvBlock ? keys_left : kKvBlock,
+                 is_first);
   }
 
   template <int kRows>
@@ -66,12 +67,13 @@ struct Kv16Scheme {
 
   COMET_HD void softmax(const AttentionTile& tile, TileState& state, Scratch& s, int r, int i, int first_key,
                         bool is_first) {
-    const int num_keys = tile.num_keys[r + i] - first_key;
+    const int num_keys = tile.num_keys[r + i] - first_key, skipped = tile.first_visible[r + i] - first_key;
     const auto masked = S::set(-__builtin_inff());
     auto top = masked;
     for (int v = 0; v < kVectors; ++v) {
       float* at = &s.x[i][v * S::kLanes];
-      const auto x = S::select(S::first_lanes(num_keys - v * S::kLanes), S::load(at), masked);
+      auto x = S::select(S::first_lanes(num_keys - v * S::kLanes), S::load(at), masked);
+      if (skipped > 0) x = S::select(S::first_lanes(skipped - v * S::kLanes), masked, x);
       S::store(at, x);
       top = S::max(top, x);
     }
@@ -99,10 +101,10 @@ struct Kv16Scheme {
     state.split_l[r + i] = l;
   }
 
-  // Keys [0, num_keys) are in the cache for every row of the step; those behind a row's own position have p = 0 there.
+  // Keys [begin, end) are in the cache for every row of the step; those that a row does not see have p = 0 there.
   template <int kRows>
-  COMET_HD void weigh(const AttentionTile& tile, TileState& state, Scratch& s, const uint16_t* values, int r,
-                      int num_keys, bool is_first) {
+  COMET_HD void weigh(const AttentionTile& tile, TileState& state, Scratch& s, const uint16_t* values, int r, int begin,
+                      int end, bool is_first) {
     constexpr int kMost = kAccumulators / kRows < 1 ? 1 : kAccumulators / kRows;
     constexpr int kColumns = kMost >= 4 ? 4 : kMost >= 2 ? 2 : 1;
     const int dim = tile.layout.dim;
@@ -110,7 +112,7 @@ struct Kv16Scheme {
       typename S::Float sum[kRows][kColumns];
       for (int i = 0; i < kRows; ++i)
         for (int c = 0; c < kColumns; ++c) sum[i][c] = S::set(0.0f);
-      for (int key = 0; key < num_keys; ++key) {
+      for (int key = begin; key < end; ++key) {
         typename S::Float value[kColumns];
         for (int c = 0; c < kColumns; ++c)
           value[c] = S::load_bf16(values + kv16_value_index(dim, key, channel + c * S::kLanes));

@@ -21,14 +21,16 @@ struct AttentionTile {
   const uint8_t* cache;        // the KV head in kv_block 0
   size_t block_stride;         // bytes between kv_blocks
   const int32_t* block_table;  // of the sequence
-  int first_block, end_block;  // attend: the kv_blocks of this task; first_block starts a split
+  int first_block, end_block;  // attend: the kv_blocks of this task; first_block starts a split or the rows' windows
+  int first_split;             // of the first row's window: where partials begin
   int num_rows;
-  const float* q[kTileRows];  // [head_dim]
-  int num_keys[kTileRows];    // position + 1, ascending
-  void* out[kTileRows];       // [head_dim]
+  const float* q[kTileRows];     // [head_dim]
+  int first_visible[kTileRows];  // ascending; 0 without a window
+  int num_keys[kTileRows];       // position + 1, ascending: the row sees keys [first_visible, num_keys)
+  void* out[kTileRows];          // [head_dim]
   bool out_is_bf16;
-  // null: attend folds all splits and writes out. Else attend writes its splits, [split][row] counted from block 0, and
-  // fold reads all of them and writes out.
+  // null: attend folds all splits and writes out. Else attend writes its splits, [split - first_split][row], and fold
+  // reads all of them and writes out.
   float* partials;
 };
 

@@ -85,17 +85,23 @@ struct alignas(64) TileState {
   alignas(64) float row_o[kTileRows * kMaxHeadDim];
 };
 
+constexpr int kSplitKeys = kBlocksPerSplit * kKvBlock;
+
+COMET_HD float* partial_of(const AttentionTile& tile, int split, int r) {
+  return tile.partials + (int64_t{split - tile.first_split} * tile.num_rows + r) * partial_floats(tile.layout.dim);
+}
+
 // The split of row r is complete: it goes to the partials, or into the row.
 template <class S>
 COMET_HD void close_split(const AttentionTile& tile, TileState& state, int r, int split) {
   const int dim = tile.layout.dim;
   const float* o = state.split_o + r * dim;
   if (tile.partials != nullptr) {
-    float* partial = tile.partials + (int64_t{split} * tile.num_rows + r) * partial_floats(dim);
+    float* partial = partial_of(tile, split, r);
     copy_lanes<S>(partial, o, dim);
     partial[dim] = state.split_m[r];
     partial[dim + 1] = state.split_l[r];
-  } else if (split == 0) {
+  } else if (split == tile.first_visible[r] / kSplitKeys) {
     copy_lanes<S>(state.row_o + r * dim, o, dim);
     state.row_m[r] = state.split_m[r];
     state.row_l[r] = state.split_l[r];
@@ -120,17 +126,21 @@ uint32_t attend_tile(const AttentionTile& tile) {
     if (!finite) bad_rows |= 1u << r;
     Scheme::prepare_row(tile, scratch, r, finite);
   }
-  int first_row = 0;
+  int first_row = 0, end_row = 0;  // rows that see keys of the kv_block
   for (int block = tile.first_block; block < tile.end_block; ++block) {
     const int first_key = block * kKvBlock;
     while (first_row < tile.num_rows && tile.num_keys[first_row] <= first_key) ++first_row;
+    int begun = end_row;  // rows below saw an earlier kv_block
+    while (end_row < tile.num_rows && tile.first_visible[end_row] < first_key + kKvBlock) ++end_row;
+    if (block % kBlocksPerSplit == 0 || begun < first_row) begun = first_row;  // for all rows the first of the split
     const uint8_t* data = tile.cache + static_cast<size_t>(tile.block_table[block]) * tile.block_stride;
     const int next_block = block + 1 < tile.end_block ? block + 1 : block;
     const uint8_t* next = tile.cache + static_cast<size_t>(tile.block_table[next_block]) * tile.block_stride;
     if (tile.layout.bits != 16) prefetch(next + tile.layout.key_scales, tile.layout.bytes - tile.layout.key_scales);
-    const bool is_first = block % kBlocksPerSplit == 0;
-    for (int r = first_row; r < tile.num_rows; r += kStepRows) {
-      const int rows = tile.num_rows - r < kStepRows ? tile.num_rows - r : kStepRows;
+    for (int r = first_row, rows; r < end_row; r += rows) {
+      const bool is_first = r >= begun;
+      const int rows_left = (is_first ? end_row : begun) - r;
+      rows = rows_left < kStepRows ? rows_left : kStepRows;
       switch (rows) {
         case 1: Scheme::template step<1>(tile, state, scratch, data, next, r, first_key, is_first); break;
         case 2: Scheme::template step<2>(tile, state, scratch, data, next, r, first_key, is_first); break;
@@ -143,7 +153,7 @@ uint32_t attend_tile(const AttentionTile& tile) {
       }
     }
     const bool is_last_of_split = (block + 1) % kBlocksPerSplit == 0;
-    for (int r = first_row; r < tile.num_rows; ++r)
+    for (int r = first_row; r < end_row; ++r)
       if (is_last_of_split || tile.num_keys[r] <= first_key + kKvBlock)
         close_split<S>(tile, state, r, block / kBlocksPerSplit);
   }
@@ -162,9 +172,10 @@ uint32_t fold_tile(const AttentionTile& tile) {
     if (!finite) bad_rows |= 1u << r;
     alignas(64) float o[kMaxHeadDim];
     float m = 0.0f, l = 0.0f;
-    for (int split = 0; split * kBlocksPerSplit * kKvBlock < tile.num_keys[r]; ++split) {
-      const float* partial = tile.partials + (int64_t{split} * tile.num_rows + r) * partial_floats(dim);
-      if (split == 0) {
+    const int first_split = tile.first_visible[r] / kSplitKeys;
+    for (int split = first_split; split * kSplitKeys < tile.num_keys[r]; ++split) {
+      const float* partial = partial_of(tile, split, r);
+      if (split == first_split) {
         copy_lanes<S>(o, partial, dim);
         m = partial[dim];
         l = partial[dim + 1];

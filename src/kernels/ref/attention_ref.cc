@@ -46,7 +46,7 @@ QuantizedQuery quantize_query(const float* q, int d, int dim) {
   return out;
 }
 
-// One kv_block, keys [0, num_keys) unmasked.
+// The unmasked keys of one kv_block.
 Partial attend_block(const KvShape& kv, const QuantizedQuery& q, const KvSlotRef* slots, int num_keys) {
   const int dim = kv.padded_dim(), groups = kv.num_key_groups();
   Partial out;
@@ -83,12 +83,15 @@ Partial attend_block(const KvShape& kv, const QuantizedQuery& q, const KvSlotRef
   return out;
 }
 
-Partial attend_row(const KvShape& kv, const AttentionArgs& args, int64_t t, int kv_head, const float* q) {
+Partial attend_row(const AttentionProblem& problem, const AttentionArgs& args, int64_t t, int kv_head, const float* q) {
+  const KvShape& kv = problem.kv;
   const QuantizedQuery query = quantize_query(q, kv.head_dim, kv.padded_dim());
   const int position = args.batch.positions[t], seq = args.batch.token_seqs[t];
+  const int begin = first_visible_key(problem, position);
   Partial row, split;
-  for (int block = 0; block <= position / kKvBlock; ++block) {
-    const int first = block * kKvBlock, num_keys = std::min(kKvBlock, position + 1 - first);
+  for (int block = begin / kKvBlock; block <= position / kKvBlock; ++block) {
+    const int first = std::max(block * kKvBlock, begin);
+    const int num_keys = std::min((block + 1) * kKvBlock, position + 1) - first;
     KvSlotRef slots[kKvBlock];
     for (int i = 0; i < num_keys; ++i)
       slots[i] = slot_ref(kv, const_cast<void*>(args.cache), args.batch, seq, first + i, kv_head);
@@ -103,11 +106,14 @@ Partial attend_row(const KvShape& kv, const AttentionArgs& args, int64_t t, int 
 }
 
 // kv16: a plain softmax in double over bf16 keys and values; outside the bit-for-bit promise.
-Partial attend_row_kv16(const KvShape& kv, const AttentionArgs& args, int64_t t, int kv_head, const float* q) {
-  const int num_keys = args.batch.positions[t] + 1, d = kv.head_dim;
+Partial attend_row_kv16(const AttentionProblem& problem, const AttentionArgs& args, int64_t t, int kv_head,
+                        const float* q) {
+  const KvShape& kv = problem.kv;
+  const int begin = first_visible_key(problem, args.batch.positions[t]);
+  const int num_keys = args.batch.positions[t] + 1 - begin, d = kv.head_dim;
   std::vector<double> score(static_cast<size_t>(num_keys)), o(static_cast<size_t>(d), 0.0);
   auto slot = [&](int i) {
-    return slot_ref(kv, const_cast<void*>(args.cache), args.batch, args.batch.token_seqs[t], i, kv_head);
+    return slot_ref(kv, const_cast<void*>(args.cache), args.batch, args.batch.token_seqs[t], begin + i, kv_head);
   };
   for (int i = 0; i < num_keys; ++i) {
     double dot = 0.0;
@@ -137,7 +143,7 @@ void attention_ref(const AttentionProblem& p, const AttentionArgs& args) {
       if (!finite && args.row_errors[t] == 0) args.row_errors[t] = args.error_tag;
       Partial row;
       if (finite)
-        row = p.kv.bits == 16 ? attend_row_kv16(p.kv, args, t, h / group, q) : attend_row(p.kv, args, t, h / group, q);
+        row = p.kv.bits == 16 ? attend_row_kv16(p, args, t, h / group, q) : attend_row(p, args, t, h / group, q);
       for (int i = 0; i < d; ++i) {
         const float o = finite ? row.o[i] : 0.0f;
         const int64_t at = (t * p.num_heads + h) * d + i;
