@@ -185,6 +185,80 @@ TINY_MODELS = (
         },
         legacy={"sliding_window": 32, "use_sliding_window": False, "max_window_layers": 1},
     ),
+    TinyModel(
+        # Qwen3: norms over q and k heads, head_dim given and not hidden / heads, untied.
+        name="qwen3-untied",
+        model_type="qwen3",
+        dtype=torch.bfloat16,
+        num_tokens=72,
+        config={
+            "vocab_size": 128,
+            "hidden_size": 128,
+            "intermediate_size": 72,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        },
+    ),
+    TinyModel(
+        # Qwen3 of the smaller sizes: tied, one K and V for all heads, head_dim 128 as theirs.
+        name="qwen3-tied",
+        model_type="qwen3",
+        dtype=torch.bfloat16,
+        num_tokens=72,
+        config={
+            "vocab_size": 152,
+            "hidden_size": 128,
+            "intermediate_size": 72,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 128,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        },
+    ),
+    TinyModel(
+        # A window that is much shorter than the sequence, in every layer.
+        name="mistral-window-24",
+        model_type="mistral",
+        dtype=torch.bfloat16,
+        num_tokens=100,
+        config={
+            "vocab_size": 128,
+            "hidden_size": 128,
+            "intermediate_size": 136,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 64,
+            "rms_norm_eps": 1e-5,
+            "sliding_window": 24,
+            "tie_word_embeddings": False,
+        },
+    ),
+    TinyModel(
+        # A window in the layers from max_window_layers on: the second one only.
+        name="qwen2-window-layers",
+        model_type="qwen2",
+        dtype=torch.bfloat16,
+        num_tokens=100,
+        config={
+            "vocab_size": 128,
+            "hidden_size": 128,
+            "intermediate_size": 72,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "rms_norm_eps": 1e-6,
+            "tie_word_embeddings": False,
+            "use_sliding_window": True,
+            "sliding_window": 20,
+            "max_window_layers": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        },
+    ),
 )
 
 COMMON_CONFIG = {"num_hidden_layers": 2, "max_position_embeddings": 256, "bos_token_id": 0, "eos_token_id": 1}
@@ -253,6 +327,12 @@ def check_matters(tiny: TinyModel, folder: Path, ids: torch.Tensor, logits: torc
         change = (logits_of(folder, ids, rope_parameters=plain) - logits).abs().max().item()
         if change < 0.1:
             raise SystemExit(f"{tiny.name}: rope scaling changes the logits by {change} only")
+    window = tiny.config.get("sliding_window")
+    if window is not None and window < tiny.num_tokens:
+        for other in (window - 1, window + 1, tiny.num_tokens):
+            change = ((logits_of(folder, ids, sliding_window=other) - logits).norm() / logits.norm()).item()
+            if change < 0.03:
+                raise SystemExit(f"{tiny.name}: a window of {other} changes the logits by {change} of their size only")
     if logits.std(-1).mean() < 0.5:
         raise SystemExit(f"{tiny.name}: the logits are flat, std {logits.std(-1).mean()}")
 

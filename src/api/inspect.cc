@@ -24,7 +24,7 @@ json describe_config(const Checkpoint& checkpoint) {
           {"head_dim", c.head_dim},
           {"vocab_size", c.vocab_size},
           {"max_positions", c.max_positions},
-          {"sliding_window", c.sliding_window},
+          {"windows", c.windows},
           {"tied_embeddings", c.tie_embeddings},
           {"scheme", scheme_name(checkpoint)},
           {"weight_bytes", checkpoint.weight_bytes()},

@@ -61,10 +61,41 @@ RopeConfig parse_rope(const JsonFields& f) {
   return rope;
 }
 
-int parse_sliding_window(const JsonFields& f, const std::string& architecture) {
-  if (architecture == "LlamaForCausalLM") return 0;
-  if (architecture != "MistralForCausalLM" && !f.boolean("use_sliding_window", false)) return 0;
-  return f.integer("sliding_window", 1, INT32_MAX, 0);
+// Which layers `layer_types` gives a window.
+std::vector<bool> parse_layer_types(const JsonFields& f, int num_layers) {
+  std::vector<bool> has_window;
+  const json& types = f.raw("layer_types");
+  if (types.is_array())
+    for (const json& type : types)
+      if (type == "sliding_attention" || type == "full_attention") has_window.push_back(type == "sliding_attention");
+  if (!types.is_array() || types.size() != has_window.size() || static_cast<int>(types.size()) != num_layers)
+    f.fail("layer_types", fmt::format("a list of {} times full_attention or sliding_attention", num_layers));
+  return has_window;
+}
+
+// As transformers reads it: a window in every layer of Mistral; in Qwen, where use_sliding_window is set, in the layers
+// that layer_types names, else in those from max_window_layers on.
+std::vector<int> parse_windows(const JsonFields& f, const std::string& architecture, int num_layers) {
+  constexpr int kDefaultWindow = 4096, kDefaultMaxWindowLayers = 28;  // of transformers' classes
+  if (architecture == "LlamaForCausalLM") return {};
+  const bool is_mistral = architecture == "MistralForCausalLM";
+  const bool is_on = !f.is_null("sliding_window") && (is_mistral || f.boolean("use_sliding_window", false));
+  const int window = is_on ? f.integer("sliding_window", 1, INT32_MAX, kDefaultWindow) : 0;
+  std::vector<bool> has_window(static_cast<size_t>(num_layers), is_on);
+  if (!is_mistral) {
+    const int first = f.integer("max_window_layers", 0, INT32_MAX, kDefaultMaxWindowLayers);
+    std::fill_n(has_window.begin(), std::min(first, num_layers), false);
+  }
+  if (f.has("layer_types")) has_window = parse_layer_types(f, num_layers);
+  const int64_t count = std::count(has_window.begin(), has_window.end(), true);
+  if (count > 0 && !is_on) f.fail("sliding_window", "given and used: layer_types names layers with a window");
+  if (is_mistral && is_on && count < num_layers)
+    throw_unsupported("{}: a Mistral model with a window in some layers only is not supported (in all, or none)",
+                      f.where());
+  if (count == 0) return {};
+  std::vector<int> windows;
+  for (const bool has : has_window) windows.push_back(has ? window : 0);
+  return windows;
 }
 
 ActFormat parse_site(const JsonFields& f, int channels) {
@@ -184,7 +215,7 @@ ModelConfig parse_model_config(const json& config, const std::string& where) {
   m.mlp_bias = f.boolean("mlp_bias", false);
   m.qk_norm = is_qwen3;
   m.rope = parse_rope(f);
-  m.sliding_window = parse_sliding_window(f, m.architecture);
+  m.windows = parse_windows(f, m.architecture, m.num_layers);
   append_ids(f, "eos_token_id", m.eos_ids);
   if (f.has("bos_token_id") && f.raw("bos_token_id").is_number_integer())
     m.bos_id = f.integer("bos_token_id", 0, INT32_MAX);

@@ -46,7 +46,7 @@ struct ModelConfig {
   int hidden_size = 0, intermediate_size = 0, num_layers = 0;
   int num_heads = 0, num_kv_heads = 0, head_dim = 0;
   int vocab_size = 0, max_positions = 0;
-  int sliding_window = 0;  // 0: none
+  std::vector<int> windows;  // of each layer: keys that a query sees, its own the last, 0: all; empty: 0 everywhere
   float rms_norm_eps = 1e-5f;
   bool tie_embeddings = false;
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
@@ -56,6 +56,7 @@ struct ModelConfig {
   std::optional<int> bos_id;
   std::optional<QuantizationConfig> quantization;
 
+  int window(int layer) const { return windows.empty() ? 0 : windows[static_cast<size_t>(layer)]; }
   int site_channels(Site site) const;
   int num_qkv_rows() const { return (num_heads + 2 * num_kv_heads) * head_dim; }
 };

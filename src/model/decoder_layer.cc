@@ -117,7 +117,7 @@ void DecoderLayer::attend(const LayerPass& pass, DType dtype) const {
                          .q = w.q.as<float>(),
                          .row_errors = w.row_errors.as<uint32_t>(),
                          .error_tag = tag});
-  backend_->attention({.num_heads = c.num_heads, .kv = kv, .out_dtype = dtype},
+  backend_->attention({.num_heads = c.num_heads, .kv = kv, .out_dtype = dtype, .window = c.window(layer_)},
                       {.q = w.q.as<float>(),
                        .batch = pass.batch,
                        .cache = pass.cache,

@@ -19,6 +19,7 @@ class JsonFields {
   }
 
   bool has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
+  bool is_null(const char* key) const { return object_.contains(key) && object_[key].is_null(); }
   const nlohmann::json& raw(const char* key) const { return object_[key]; }
   const std::string& where() const { return where_; }
 

@@ -11,17 +11,10 @@ namespace {
 constexpr int kPlaceHead = 5;
 
 ModelOptions resolve_options(const ModelConfig& config, ModelOptions o) {
-  const int limit =
-      config.sliding_window > 0 ? std::min(config.sliding_window, config.max_positions) : config.max_positions;
-  if (o.max_positions == 0) o.max_positions = limit;
+  if (o.max_positions == 0) o.max_positions = config.max_positions;
   if (o.max_positions > config.max_positions)
     throw_invalid("max_model_len {} is above the model's max_position_embeddings {}", o.max_positions,
                   config.max_positions);
-  if (o.max_positions > limit)
-    throw_unsupported(
-        "max_model_len {} is above the model's sliding window {}; attention windows are not supported, shorter lengths "
-        "are",
-        o.max_positions, config.sliding_window);
   COMET_CHECK(o.max_batch_tokens >= 1 && o.max_logit_rows >= 1, "{} {}", o.max_batch_tokens, o.max_logit_rows);
   return o;
 }
