@@ -31,11 +31,15 @@ std::vector<float> load_finite(const Checkpoint& checkpoint, const std::string& 
   return w;
 }
 
-OwnedTensor bf16_tensor(const std::vector<float>& values) {
+OwnedTensor float_tensor(DType dtype, const std::vector<float>& values) {
+  const std::vector<int64_t> shape = {static_cast<int64_t>(values.size())};
+  if (dtype == DType::f32) return make_tensor(dtype, shape, values);
   std::vector<uint16_t> bits;
-  for (const float v : values) bits.push_back(to_bf16(v).bits);
-  return make_tensor(DType::bf16, {static_cast<int64_t>(values.size())}, bits);
+  for (const float v : values) bits.push_back(dtype == DType::f16 ? to_f16(v).bits : to_bf16(v).bits);
+  return make_tensor(dtype, shape, bits);
 }
+
+OwnedTensor bf16_tensor(const std::vector<float>& values) { return float_tensor(DType::bf16, values); }
 
 std::string fingerprint(const std::vector<std::vector<int32_t>>& windows) {
   if (windows.empty()) return "";
@@ -55,7 +59,6 @@ class ModelQuantizer {
         out_(job.output) {
     const ModelConfig& c = checkpoint_.config();
     if (!is_power_of_two(c.head_dim)) recipe_.k_rotate = recipe_.v_rotate = false;  // there is no Hadamard of that size
-    if (c.qk_norm) recipe_.smooth_k = false;  // the norm's gains are shared by all heads; K is rotated anyway
     if (recipe_.needs_calibration())
       calibration_ = std::make_unique<Calibration>(backend, checkpoint_, job.windows, recipe_, threads);
   }
@@ -151,8 +154,7 @@ class ModelQuantizer {
         scale_rows(biases[1], lambda, c.num_kv_heads, c.num_kv_heads, c.head_dim, 1, true);
       }
     }
-    if (c.qk_norm)
-      for (const char* name : {"q_norm.weight", "k_norm.weight"}) copy(attn + name, {c.head_dim});
+    if (c.qk_norm) fold_norms(attn, recipe_.smooth_k ? sample_keys(qkv[1], biases, statistics) : std::vector<float>());
     if (recipe_.v_rotate) {
       rotate_value_rows(qkv[2].weights, c.head_dim, c.hidden_size);
       rotate_output_columns(o[0].weights, c.head_dim);
@@ -160,6 +162,39 @@ class ModelQuantizer {
     }
     for (size_t i = 0; i < biases.size(); ++i) out_.add(qkv[i].name + ".bias", bf16_tensor(biases[i]));
     if (c.o_bias) out_.add(o[0].name + ".bias", bf16_tensor(load_finite(checkpoint_, o[0].name + ".bias", {o[0].n})));
+  }
+
+  // Qwen3: all heads share the gains behind the norms, and so the factors. They are powers of two, so that gains stay
+  // exact in their dtype, and of small exponents, so that fp16 holds them. keys: in front of the norm, [samples,
+  // kv_heads
+  // * head_dim]; empty: no smoothing.
+  void fold_norms(const std::string& attn, const std::vector<float>& keys) {
+    const ModelConfig& c = checkpoint_.config();
+    std::vector<float> q_gain = load_finite(checkpoint_, attn + "q_norm.weight", {c.head_dim}),
+                       k_gain = load_finite(checkpoint_, attn + "k_norm.weight", {c.head_dim});
+    if (!keys.empty()) {
+      std::vector<float> normed(keys.size());
+      backend_.rms_norm({.m = static_cast<int>(keys.size()) / c.head_dim,
+                         .hidden = c.head_dim,
+                         .x = keys.data(),
+                         .gain = k_gain.data(),
+                         .gain_dtype = DType::f32,
+                         .eps = c.rms_norm_eps,
+                         .out = normed.data()});
+      backend_.synchronize();
+      const std::vector<float> lambda = key_smoothing(normed, 1, c.head_dim);
+      for (int i = 0; i < c.head_dim; ++i) {
+        const float exact = std::log2(lambda[static_cast<size_t>(i)]);
+        const int exponent = std::clamp(static_cast<int>(std::lround(exact)), -6, 6);
+        q_gain[static_cast<size_t>(i)] = std::ldexp(q_gain[static_cast<size_t>(i)], exponent);
+        k_gain[static_cast<size_t>(i)] = std::ldexp(k_gain[static_cast<size_t>(i)], -exponent);
+      }
+    }
+    auto add = [&](const std::string& name, const std::vector<float>& gain) {
+      out_.add(attn + name, float_tensor(checkpoint_.float_tensor(attn + name, {c.head_dim}).view.dtype, gain));
+    };
+    add("q_norm.weight", q_gain);
+    add("k_norm.weight", k_gain);
   }
 
   // K before RoPE of the calibration samples, [samples, kv_heads * head_dim].

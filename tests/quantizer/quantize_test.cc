@@ -165,7 +165,8 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
 // logits: 1 and more.
 TEST(Folds, KeepTheFunctionOfEveryFamily) {
   const std::map<std::string, std::string> none = {{"v_rotate", "false"}, {"k_rotate", "false"}, {"rotate", "false"}};
-  for (const char* name : {"llama-plain", "llama3-scaled", "qwen2-gqa7", "qwen2.5-no-window", "mistral-fp16"}) {
+  for (const char* name : {"llama-plain", "llama3-scaled", "qwen2-gqa7", "qwen2.5-no-window", "mistral-fp16",
+                           "qwen3-untied", "qwen3-tied"}) {
     const std::vector<float> want = logits_of(golden_model(name));
     auto error_with = [&](const std::string& recipe, const std::map<std::string, std::string>& overrides) {
       const TemporaryFolder folder;
@@ -181,6 +182,49 @@ TEST(Folds, KeepTheFunctionOfEveryFamily) {
     EXPECT_LT(rotated, 1.2 * plain) << name;
     EXPECT_LT(int8, 1.2 * plain) << name;
     EXPECT_LT(calibrated, 0.6 * plain) << name;
+  }
+}
+
+// The norms' gains take K's smoothing as powers of two: without K's rotation not one bit of a kv16 model changes, and
+// K's channels become more even.
+TEST(Folds, NormGainsTakeTheSmoothingExactly) {
+  for (const char* name : {"qwen3-untied", "qwen3-tied"}) {
+    const TemporaryFolder folder;
+    // Gains of very different sizes, one pair of channels an outlier, as trained models have them.
+    fs::copy(golden_model(name), folder / "in");
+    std::map<std::string, OwnedTensor> tensors = load_tensors(folder / "in/model.safetensors");
+    for (auto& [key, t] : tensors)
+      if (key.ends_with("k_norm.weight"))
+        for (size_t i = 0; i < t.bytes.size() / 2; ++i) {
+          const float gain = i % 7 == 0 ? 0.05f : i == 5 ? 30.0f : 1.0f + 0.01f * static_cast<float>(i);
+          const bf16 stored = to_bf16(gain);
+          memcpy(&t.bytes[2 * i], &stored.bits, 2);
+        }
+    fs::remove(folder / "in/model.safetensors");
+    write_safetensors(folder / "in/model.safetensors", tensors);
+    std::map<std::string, std::string> recipe = {{"k_rotate", "false"}, {"smooth_k", "false"}};
+    quantize(folder / "in", folder / "plain", "rtn", recipe);
+    recipe["smooth_k"] = "true";
+    quantize(folder / "in", folder / "smooth", "rtn", recipe);
+    EXPECT_EQ(logits_of(folder / "plain"), logits_of(folder / "smooth")) << name;
+
+    const auto plain = load_tensors(folder / "plain/model.safetensors"),
+               smooth = load_tensors(folder / "smooth/model.safetensors");
+    for (int layer = 0; layer < 2; ++layer) {
+      auto gains = [&](const std::map<std::string, OwnedTensor>& from, const char* which) {
+        const OwnedTensor& t = from.at(fmt::format("model.layers.{}.self_attn.{}_norm.weight", layer, which));
+        return to_f32({t.bytes.data(), t.dtype, t.shape});
+      };
+      const std::vector<float> k0 = gains(plain, "k"), k1 = gains(smooth, "k"), q0 = gains(plain, "q"),
+                               q1 = gains(smooth, "q");
+      const size_t half = k0.size() / 2;
+      for (size_t i = 0; i < k0.size(); ++i) {
+        EXPECT_EQ(q0[i] * k0[i], q1[i] * k1[i]) << i;
+        EXPECT_EQ(k1[i] / k0[i], k1[(i + half) % k0.size()] / k0[(i + half) % k0.size()]) << i;
+      }
+      EXPECT_LT(k1[5], k0[5]);
+      EXPECT_LT(k1[5] / k1[6], 0.5f * k0[5] / k0[6]);
+    }
   }
 }
 
