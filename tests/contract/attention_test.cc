@@ -124,9 +124,10 @@ TEST(Contract, Attention) {
                        .out = out.data(),
                        .row_errors = errors.data(),
                        .error_tag = 1};
-    backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::f32}, args);
+    const int window = file.has(name, "window") ? file.integer(name, "window") : 0;
+    backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::f32, .window = window}, args);
     args.out = out16.data();
-    backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::bf16}, args);
+    backend->attention({.num_heads = heads, .kv = kv, .out_dtype = DType::bf16, .window = window}, args);
     expect_same_bits(out, file.get<float>(name, "out_f32"), name + ".out_f32");
     expect_same_bits(out16, file.get<uint16_t>(name, "out"), name + ".out");
   }

@@ -81,7 +81,13 @@ def attend_row(q, k_centered, k_scale, v_centered, v_scale, mask):
     return (out / l_sum)[:head_dim]
 
 
-def attention(q, k_rows, v_rows, first_pos, where="layer"):
+def visible_keys(position, keys, window):
+    """bool [keys]: not behind the position and, with a window w, not at position - w or before."""
+    key = np.arange(keys)
+    return (key <= position) & ((key > position - window) if window else True)
+
+
+def attention(q, k_rows, v_rows, first_pos, where="layer", window=0):
     """Causal attention, fp32 [tokens, heads, head_dim] before the rounding to bf16.
 
     q fp32 [tokens, heads, head_dim] of tokens at positions first_pos .. ; k_rows and v_rows are the CacheRows of all
@@ -93,7 +99,7 @@ def attention(q, k_rows, v_rows, first_pos, where="layer"):
     keys, kv_heads, _ = k_centered.shape
     out = np.zeros((tokens, heads, head_dim), F32)
     for t in range(tokens):
-        mask = np.arange(keys) <= first_pos + t
+        mask = visible_keys(first_pos + t, keys, window)
         for h in range(heads):
             g = h // (heads // kv_heads)
             out[t, h] = attend_row(

@@ -201,6 +201,15 @@ def attention_cases(rng, large):
         rows.codes[100:], rows.zero[100:] = 15, 0
     yield "garbage_after_the_end", _attention_inputs(rng.standard_normal((3, 2, 64)), k_rows, v_rows, 97)
 
+    # Windows: inside a kv_block, at its edges, over splits; slots before the first window may hold anything, too.
+    for window, first_pos, bits in ((1, 62, 4), (20, 80, 4), (64, 126, 8), (65, 190, 4), (300, 700, 4), (256, 510, 8)):
+        inputs = _random_case(rng, 4, first_pos, 2, 1, 64, bits)
+        end = first_pos - window + 1
+        if end > 0:
+            for name in ("k_scale", "v_scale"):
+                inputs[name].data[:end] = np.nan
+        yield f"window_{window}_kv{bits}", {**inputs, "window": i32(window)}
+
     for index in range(10 if large else 0):
         head_dim = int(rng.choice([64, 80, 96, 128, 256]))
         kv_heads, ratio = int(rng.integers(1, 3)), int(rng.integers(1, 5))
@@ -221,5 +230,6 @@ def _cache_rows(inputs, prefix):
 
 def attention_expected(inputs):
     first_pos = int(scalar(inputs, "first_pos"))
-    out = attention(inputs["q"].data, _cache_rows(inputs, "k"), _cache_rows(inputs, "v"), first_pos)
+    window = int(scalar(inputs, "window")) if "window" in inputs else 0
+    out = attention(inputs["q"].data, _cache_rows(inputs, "k"), _cache_rows(inputs, "v"), first_pos, window=window)
     return {"out_f32": tensor(out), "out": bf16(out)}

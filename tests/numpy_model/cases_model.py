@@ -56,6 +56,33 @@ QWEN2 = {
 }
 
 
+# 100 tokens against windows of 24 in both layers.
+MISTRAL = {
+    **_BASE,
+    "architectures": ["MistralForCausalLM"],
+    "model_type": "mistral",
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "attention_bias": False,
+    "rope_theta": 10000.0,
+    "sliding_window": 24,
+}
+
+# Qwen3's norms of q and k, head_dim that is not hidden / heads, a window in the second layer only.
+QWEN3 = {
+    **MISTRAL,
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": 128,
+    "rms_norm_eps": 1e-6,
+    "use_sliding_window": True,
+    "sliding_window": 30,
+    "max_window_layers": 1,
+}
+
+
 def _site(n8, bits2, rotate, clip1=1.0, clip2=1.0):
     return {"n8": n8, "bits2": bits2, "rotate": rotate, "clip1": clip1, "clip2": clip2}
 
@@ -69,6 +96,12 @@ W4AX_SITES = {
     "model.layers.1.o_in": _site(1, 4, False),
     "model.layers.1.mlp_in": _site(1, 8, True, clip2=0.9),
     "model.layers.1.down_in": _site(2, 4, True, clip2=0.95),
+}
+
+WINDOW_SITES = {
+    f"model.layers.{layer}.{site}": _site(0, 4 if site == "o_in" else 8, rotate=True)
+    for layer in range(2)
+    for site in ("attn_in", "o_in", "mlp_in", "down_in")
 }
 
 W4A8_SITES = {
@@ -86,6 +119,8 @@ def model_cases(rng, large):
     tokens = 700 if large else 300
     yield "llama_w4ax", _inputs(rng, LLAMA, W4AX_SITES, kv_options(4), tokens)
     yield "qwen2_w4a8", _inputs(rng, QWEN2, W4A8_SITES, kv_options(4), 70)
+    yield "mistral_window", _inputs(rng, MISTRAL, WINDOW_SITES, kv_options(4), 100)
+    yield "qwen3_window", _inputs(rng, QWEN3, WINDOW_SITES, kv_options(4), 100)
     if large:
         yield "qwen2_w4axkv8", _inputs(rng, QWEN2, W4AX_SITES, kv_options(8), 70)
 

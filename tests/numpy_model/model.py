@@ -61,8 +61,19 @@ def _qk_norm(checkpoint, layer):
     return QkNorm(*gains, F32(checkpoint.config["rms_norm_eps"]))
 
 
-def decoder_layer(checkpoint, layer, residual, cos, sin):
+def attention_window(config, index):
+    """The window of a layer, 0 for none: Mistral's in every layer, Qwen's from max_window_layers on."""
+    if not config.get("sliding_window"):
+        return 0
+    if config["model_type"] == "mistral":
+        return config["sliding_window"]
+    is_windowed = config.get("use_sliding_window", False) and index >= config["max_window_layers"]
+    return config["sliding_window"] if is_windowed else 0
+
+
+def decoder_layer(checkpoint, index, residual, cos, sin):
     """One decoder layer over all tokens of a sequence from position 0; returns the new fp32 residual."""
+    layer = f"model.layers.{index}"
     config = checkpoint.config
     kv = config["quantization_config"]["kv"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -73,7 +84,8 @@ def decoder_layer(checkpoint, layer, residual, cos, sin):
     q, k_rows, v_rows = rope_append(
         round_bf16(qkv), heads, kv_heads, cos, sin, kv["k_rotate"], kv["bits"], _qk_norm(checkpoint, layer), layer
     )
-    attended = round_bf16(attention(q, k_rows, v_rows, 0, layer)).reshape(len(residual), -1)
+    attended = attention(q, k_rows, v_rows, 0, layer, attention_window(config, index))
+    attended = round_bf16(attended).reshape(len(residual), -1)
     (y,) = site_linears(checkpoint, attended, layer + ".o_in", [layer + ".self_attn.o_proj"])
     residual = residual + y
 
@@ -92,7 +104,7 @@ def forward(checkpoint, ids):
     cos, sin = rope_table(range(len(ids)), inv_freq)
     residual = checkpoint.tensors["model.embed_tokens.weight"].f32()[ids]
     for index in range(config["num_hidden_layers"]):
-        residual = decoder_layer(checkpoint, f"model.layers.{index}", residual, cos, sin)
+        residual = decoder_layer(checkpoint, index, residual, cos, sin)
     x = _norm(checkpoint, residual, "model.norm")
     acts = quantize_act(x, head_site(x.shape[1]), "head_in")
     head = checkpoint.tensors["lm_head.weight"].data, checkpoint.tensors["lm_head.channel_scale"].data

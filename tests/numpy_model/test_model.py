@@ -12,11 +12,11 @@ import numpy as np
 import make_cases
 from attention import attention
 from cases_attention import attention_cases, attention_expected
-from cases_model import LLAMA, QWEN2, W4A8_SITES, W4AX_SITES, kv_options
+from cases_model import LLAMA, MISTRAL, QWEN2, QWEN3, W4A8_SITES, W4AX_SITES, WINDOW_SITES, kv_options
 from fp32 import F32, NonFiniteError, exp2, hadamard
 from kv_cache import CacheRows, centered_codes, quantize_k, quantize_v
 from layer_ops import rms_norm, rope_inv_freq, rope_table, silu_mul
-from model import forward, read_linear, read_site
+from model import Checkpoint, forward, read_linear, read_site
 from safetensors_io import read_safetensors
 from tiny_model import FloatModel, fold_columns, quantize_rtn, random_float_model
 from weights import expand_w8
@@ -35,12 +35,13 @@ def dequantize_rows(rows):
     return centered_codes(rows) * np.repeat(rows.scale.astype(np.float64), group, axis=-1)
 
 
-def softmax_attention(q, k, v, first_pos):
+def softmax_attention(q, k, v, first_pos, window=0):
     """float64 causal attention; q [tokens, heads, d], k and v [keys, kv_heads, d]."""
     repeat = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, repeat, axis=1), np.repeat(v, repeat, axis=1)
     s = np.einsum("thd,shd->hts", q.astype(np.float64), k) / math.sqrt(q.shape[-1])
-    mask = np.arange(len(k))[None, :] <= first_pos + np.arange(len(q))[:, None]
+    key, position = np.arange(len(k))[None, :], first_pos + np.arange(len(q))[:, None]
+    mask = (key <= position) & (key > position - (window or len(k)))
     p = np.where(mask, np.exp(s - s.max(axis=2, where=mask[None], initial=-1e300, keepdims=True)), 0)
     return np.einsum("hts,shd->thd", p / p.sum(axis=2, keepdims=True), v)
 
@@ -134,6 +135,17 @@ class Attention(unittest.TestCase):
             r.scale[71:], r.codes[71:] = np.nan, 9
         np.testing.assert_array_equal(attention(q, *rows, 70), clean)
 
+    def test_slots_before_the_window_may_hold_anything(self):
+        rng = np.random.default_rng(7)
+        k, v = (rng.standard_normal((140, 1, 64)).astype(F32) for _ in "kv")
+        rows = [quantize_k(k, 4), quantize_v(v, 4)]
+        q = rng.standard_normal((2, 1, 64)).astype(F32)
+        clean = attention(q, *rows, 138, window=70)
+        for r in rows:
+            r.scale[:69], r.codes[:69] = np.nan, 9
+        np.testing.assert_array_equal(attention(q, *rows, 138, window=70), clean)
+        self.assertTrue((attention(q, *rows, 138, window=69) != clean).any())
+
     def test_cancelling_cases_show_the_fold_order(self):
         for name, inputs in attention_cases(np.random.default_rng(1), large=False):
             if name.startswith("cancel"):
@@ -153,6 +165,9 @@ def float_forward(model, ids):
     def norm(x, name):
         return x / np.sqrt((x**2).mean(axis=1, keepdims=True) + config["rms_norm_eps"]) * w[name + ".weight"]
 
+    def head_norm(x, name):
+        return norm(x.reshape(-1, d), name).reshape(x.shape)
+
     def linear(x, name):
         return x @ w[name + ".weight"].T + w.get(name + ".bias", 0)
 
@@ -163,10 +178,13 @@ def float_forward(model, ids):
     h = w["model.embed_tokens.weight"][ids]
     for index in range(config["num_hidden_layers"]):
         layer = f"model.layers.{index}."
+        window = config.get("sliding_window", 0) if index >= config.get("max_window_layers", 0) else 0
         x = norm(h, layer + "input_layernorm")
         q, k, v = (linear(x, f"{layer}self_attn.{n}_proj").reshape(len(ids), -1, d) for n in "qkv")
         assert q.shape[1] == heads and k.shape[1] == kv_heads
-        attended = softmax_attention(turn(q), turn(k), v, 0).reshape(len(ids), -1)
+        if layer + "self_attn.q_norm.weight" in w:
+            q, k = (head_norm(x, f"{layer}self_attn.{n}_norm") for x, n in ((q, "q"), (k, "k")))
+        attended = softmax_attention(turn(q), turn(k), v, 0, window).reshape(len(ids), -1)
         h = h + linear(attended, layer + "self_attn.o_proj")
         x = norm(h, layer + "post_attention_layernorm")
         gate, up = linear(x, layer + "mlp.gate_proj"), linear(x, layer + "mlp.up_proj")
@@ -213,6 +231,20 @@ class WholeModel(unittest.TestCase):
                 got = forward(checkpoint, ids)
                 self.assertGreater(cosine(float_forward(dequantize_model(checkpoint), ids), got), bound)
                 self.assertGreater(cosine(float_forward(model, ids), got), 0.95)
+
+    @mock.patch("tiny_model.OUTLIER_FACTOR", 1.0)
+    def test_windows_and_head_norms_follow_the_float_model(self):
+        for config in (MISTRAL, QWEN3):
+            rng = np.random.default_rng(8)
+            model = random_float_model(rng, config)
+            ids = rng.integers(0, config["vocab_size"], 80)
+            checkpoint = quantize_rtn(rng, model, WINDOW_SITES, kv_options(8))
+            float_logits = float_forward(dequantize_model(checkpoint), ids)
+            got = forward(checkpoint, ids)
+            self.assertGreater(cosine(float_logits, got), 0.995)
+            for other in (config["sliding_window"] - 1, config["sliding_window"] + 1, 0):
+                wrong = forward(Checkpoint({**checkpoint.config, "sliding_window": other}, checkpoint.tensors), ids)
+                self.assertLess(cosine(float_logits, wrong), cosine(float_logits, got))
 
     def test_v_rotation_is_in_the_weights(self):
         model = random_float_model(np.random.default_rng(9), QWEN2)

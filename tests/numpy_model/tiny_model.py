@@ -48,6 +48,9 @@ def random_float_model(rng, config):
             w[f"{layer}{name}.weight"] = rng.standard_normal((n, k)) / np.sqrt(k)
             if config.get("attention_bias") and name.endswith(("q_proj", "k_proj", "v_proj")):
                 w[f"{layer}{name}.bias"] = 0.5 * rng.standard_normal(n)
+        if config["model_type"] == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                w[f"{layer}self_attn.{name}.weight"] = rng.uniform(0.5, 2, config["head_dim"])
         readers = {
             "input_layernorm": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
             "post_attention_layernorm": ["mlp.gate_proj", "mlp.up_proj"],
