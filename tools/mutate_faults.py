@@ -16,6 +16,7 @@ FRONTEND = ("frontend", "*")
 FOLDS = ("quantizer", "Folds*")
 QUANTIZER = ("quantizer", "-Folds*")
 BAD_FILE = ("model", "Bad*")
+WINDOWS = ("model", "*window*:Windows*")
 TEXT = ("text", "*")
 
 
@@ -169,9 +170,44 @@ FAULTS = [
     Fault(
         "mask one key too far, ref",
         REF + "attention_ref.cc",
-        "position + 1 - first)",
-        "position + 2 - first)",
+        "position + 1) - first",
+        "position + 2) - first",
         (CONTRACT,),
+    ),
+    Fault(
+        "window one key too far",
+        "src/kernels/attention.h",
+        "position - p.window + 1 : 0",
+        "position - p.window : 0",
+        (CONTRACT,),
+    ),
+    Fault(
+        "window one key too far, vector code",
+        CPU + "attention_int_body.h",
+        "first_key - v * S::kLanes), masked, x)",
+        "first_key - v * S::kLanes - 1), masked, x)",
+        (ATTENTION,),
+    ),
+    Fault(
+        "rows that begin inside a split fold into what was there",
+        CPU + "attention_tile_body.h",
+        "const bool is_first = r >= begun;",
+        "const bool is_first = block % kBlocksPerSplit == 0;",
+        (ATTENTION,),
+    ),
+    Fault(
+        "a row's first split taken for the sequence's",
+        CPU + "attention_tile_body.h",
+        "split == tile.first_visible[r] / kSplitKeys",
+        "split == 0",
+        (ATTENTION,),
+    ),
+    Fault(
+        "windows in the layers before max_window_layers",
+        "src/model/config.cc",
+        "std::min(first, num_layers), false);",
+        "num_layers - std::min(first, num_layers), false);",
+        (WINDOWS,),
     ),
     Fault(
         "mask one key too far, vector code",
@@ -277,8 +313,8 @@ FAULTS = [
     Fault(
         "last event lost",
         "src/engine/engine_core.cc",
-        "node.mapped()(event);",
-        "if (event.finish != FinishReason::cancelled) node.mapped()(event);",
+        "tell(node.mapped(), std::move(event));",
+        "if (event.finish != FinishReason::cancelled) tell(node.mapped(), std::move(event));",
         (ENGINE,),
     ),
     Fault(
@@ -322,6 +358,13 @@ FAULTS = [
         "rotate_value_rows(biases[2], c.head_dim, 1);",
         "{}",
         (FOLDS, PROMISE),
+    ),
+    Fault(
+        "norm gains of K not smoothed",
+        "src/quantizer/quantize_model.cc",
+        "k_gain[static_cast<size_t>(i)], -exponent)",
+        "k_gain[static_cast<size_t>(i)], 0)",
+        (FOLDS,),
     ),
     Fault(
         "down's columns not permuted",

@@ -71,13 +71,7 @@ void add_bench(CLI::App& app, Run& run) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   CLI::App* c = bench->add_subcommand("latency", "Prefill and decode tokens/s of one sequence");
-  auto* model = c->add_option("model", o->load.model, "Model folder, or a name in the Hugging Face cache");
-  c->add_option("--dummy-weights", o->load.dummy_weights,
-                "config.json of any model: run its shape with random packed weights")
-      ->excludes(model);
-  c->add_option("--act-bits", o->load.dummy_act_bits, "With --dummy-weights: 8 = W4A8, 4 = W4A4, 16 = bf16")
-      ->check(CLI::IsMember({4, 8, 16}))
-      ->capture_default_str();
+  add_model_options(*c, o->load);
   c->add_option("-p,--prompt-tokens", o->prompt, "Tokens to prefill")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -93,7 +87,10 @@ void add_bench(CLI::App& app, Run& run) {
   c->footer(
       "Examples:\n  comet bench latency out/gutenberg-15m-w4ax\n  comet bench latency --dummy-weights "
       "TinyLlama-1.1B/config.json -p 512 -n 128 --threads 2");
-  c->callback([o, &run] { run = [o] { return bench_latency(*o); }; });
+  c->callback([o, &run] {
+    require_model(o->load);
+    run = [o] { return bench_latency(*o); };
+  });
 }
 
 }  // namespace comet::app

@@ -27,9 +27,15 @@ void add_eval(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_serve(CLI::App& app, Run& run);
 
 // --threads, --isa, --kv-bits, --max-model-len, --kv-memory ... of every command that loads a model.
 void add_load_options(CLI::App& app, api::LoadOptions& options);
+
+// The model; --dummy-weights instead of it, and --act-bits.
+void add_model_options(CLI::App& app, api::LoadOptions& options);
+// Throws CLI::ParseError unless one of the two was given. From callbacks.
+void require_model(const api::LoadOptions& options);
 
 struct SamplingOptions {
   api::Sampling sampling;
@@ -40,7 +46,9 @@ struct SamplingOptions {
 void add_sampling_options(CLI::App& app, SamplingOptions& options);
 api::Sampling resolve(const CLI::App& app, const SamplingOptions& options);
 
-// Loads with a progress bar, and says first what memory it will take.
+// Says what memory loading will take, and warns when there is less.
+void check_memory(const api::LoadOptions& options, bool quiet);
+// check_memory(), then loads with a progress bar.
 std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, bool quiet);
 
 // A whole file; "-" is standard input. Throws std::runtime_error with the reason.

@@ -194,7 +194,7 @@ int complete_batch(const CompleteOptions& o, const api::Sampling& sampling) {
 void add_complete(CLI::App& app, Run& run) {
   auto o = std::make_shared<CompleteOptions>();
   CLI::App* c = app.add_subcommand("complete", "Continue a text");
-  c->add_option("model", o->load.model, "Model folder, or a name in the Hugging Face cache")->required();
+  add_model_options(*c, o->load);
   auto* prompt = c->add_option("-p,--prompt", o->prompt, "The text to continue");
   auto* file = c->add_option("-f,--file", o->file, "Read the text from a file")->excludes(prompt);
   c->add_option("--batch", o->batch, "JSONL in, one {\"prompt\": ..} a line; JSONL out in the same order")
@@ -211,6 +211,7 @@ void add_complete(CLI::App& app, Run& run) {
       "  comet complete MODEL -f story.txt --temp 0.8 --top-p 0.95 --seed 7\n  comet complete MODEL --batch "
       "prompts.jsonl -o answers.jsonl --max-tokens 128");
   c->callback([o, c, prompt, &run] {
+    require_model(o->load);
     run = [o, c, prompt] {
       const api::Sampling sampling = resolve(*c, o->sampling);
       if (!o->batch.empty()) return complete_batch(*o, sampling);

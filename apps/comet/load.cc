@@ -56,7 +56,21 @@ api::Sampling resolve(const CLI::App& app, const SamplingOptions& o) {
   return s;
 }
 
-std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, bool quiet) {
+void add_model_options(CLI::App& app, api::LoadOptions& o) {
+  CLI::Option* model = app.add_option("model", o.model, "Model folder, or a name in the Hugging Face cache");
+  app.add_option("--dummy-weights", o.dummy_weights,
+                 "config.json of any model: run its shape with random packed weights")
+      ->excludes(model);
+  app.add_option("--act-bits", o.dummy_act_bits, "With --dummy-weights: 8 = W4A8, 4 = W4A4, 16 = bf16")
+      ->check(CLI::IsMember({4, 8, 16}))
+      ->capture_default_str();
+}
+
+void require_model(const api::LoadOptions& o) {
+  if (o.model.empty() && o.dummy_weights.empty()) throw CLI::RequiredError("model");
+}
+
+void check_memory(const api::LoadOptions& options, bool quiet) {
   const api::MemoryEstimate e = api::estimate_memory(options);
   const size_t needed = e.weights + e.kv + e.workspace;
   if (!quiet)
@@ -67,6 +81,10 @@ std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, 
         stderr,
         "warning: that is more than the {} of memory that are free; --max-model-len and --kv-memory make it smaller\n",
         human_bytes(static_cast<double>(e.available)));
+}
+
+std::unique_ptr<api::LanguageModel> load_model(const api::LoadOptions& options, bool quiet) {
+  check_memory(options, quiet);
   ProgressBar bar("loading", quiet);
   return api::LanguageModel::load(options, [&](int done, int total) { bar.update(done, total); });
 }

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   app::Run run;
   app::add_complete(app, run);
   app::add_chat(app, run);
+  app::add_serve(app, run);
   app::add_quantize(app, run);
   app::add_eval(app, run);
   app::add_inspect(app, run);

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
-#include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "api/composition.h"
 #include "api/evaluate.h"
+#include "api/runtime.h"
 #include "base/check.h"
 #include "frontend/generation.h"
 
@@ -75,38 +71,11 @@ class FrontendAnswer final : public Answer {
 
 class LoadedModel final : public LanguageModel {
  public:
-  LoadedModel(const LoadOptions& options, const LayerProgress& progress)
-      : pool_(std::make_shared<ThreadPool>(options.threads)),
-        backend_(make_backend(options.backend, options.isa, pool_)),
-        checkpoint_(open_checkpoint(options)),
-        model_(*backend_, checkpoint_, model_options(options), progress) {
-    if (!checkpoint_.folder().empty()) {
-      tokenizer_ = std::make_unique<Tokenizer>(Tokenizer::load(checkpoint_.folder()));
-      if (!options.chat_template.empty())
-        chat_template_ = std::make_unique<ChatTemplate>(tokenizer_->config(), options.chat_template);
-      else if (tokenizer_->has_chat_template())
-        chat_template_ = std::make_unique<ChatTemplate>(tokenizer_->config());
-    }
-    engine_ = std::make_unique<Engine>(model_, engine_options(options));
-    const ModelConfig& c = model_.config();
-    info_ = {.folder = checkpoint_.folder().string(),
-             .architecture = c.architecture,
-             .scheme = scheme_name(checkpoint_),
-             .kv = "KV" + std::to_string(model_.kv_format().bits),
-             .backend = backend_->name(),
-             .weight_bytes = model_.weight_bytes(),
-             .kv_bytes = KvPool::block_bytes(*backend_, c, model_.kv_format()) *
-                         static_cast<size_t>(num_kv_blocks(model_, engine_options(options))),
-             .num_layers = c.num_layers,
-             .vocab_size = c.vocab_size,
-             .context = engine_->context(),
-             .threads = pool_->num_threads(),
-             .has_chat_template = chat_template_ != nullptr};
-  }
+  LoadedModel(const LoadOptions& options, const LayerProgress& progress) : r_(options, progress), info_(r_.info()) {}
 
   const ModelInfo& info() const override { return info_; }
-  std::vector<int32_t> tokenize(const std::string& text) const override { return tokenizer().encode(text, false); }
-  std::string detokenize(const std::vector<int32_t>& ids) const override { return tokenizer().decode(ids, false); }
+  std::vector<int32_t> tokenize(const std::string& text) const override { return r_.tokenizer.encode(text, false); }
+  std::string detokenize(const std::vector<int32_t>& ids) const override { return r_.tokenizer.decode(ids, false); }
 
   std::unique_ptr<Answer> submit(const Prompt& prompt, const Sampling& sampling) override {
     GenerationRequest request;
@@ -118,73 +87,27 @@ class LoadedModel final : public LanguageModel {
       request.prompt = prompt.text;
     request.sampling = to_params(sampling);
     request.stop = sampling.stop;
-    Frontend frontend(*engine_, tokenizer(), chat_template_.get(), model_.config().vocab_size);
+    Frontend frontend(*r_.engine, r_.tokenizer, r_.chat_template.get(), r_.model.config().vocab_size);
     return std::make_unique<FrontendAnswer>(frontend.submit(request));
   }
 
   PerplexityResult perplexity(const PerplexityOptions& options,
                               const std::function<void(int, int, double)>& progress) override {
-    return measure_perplexity(model_, tokenizer(), *pool_, options, progress);
+    return measure_perplexity(r_.model, r_.tokenizer, *r_.pool, options, progress);
   }
   LatencyResult latency(int prompt_tokens, int output_tokens) override {
-    return measure_latency(model_, prompt_tokens, output_tokens);
+    return measure_latency(r_.model, prompt_tokens, output_tokens);
   }
 
  private:
-  static ModelOptions model_options(const LoadOptions& o) {
-    return {.kv_bits = o.kv_bits,
-            .max_positions = o.max_model_len,
-            .max_batch_tokens = o.max_batch_tokens,
-            .max_logit_rows = std::max(o.max_batch_seqs, std::min(o.max_batch_tokens, kLogitRows))};
-  }
-  static EngineOptions engine_options(const LoadOptions& o) {
-    return {.max_batch_tokens = o.max_batch_tokens,
-            .max_batch_seqs = std::min(o.max_batch_seqs, o.max_batch_tokens),
-            .max_chunk = o.max_chunk,
-            .kv_bytes = o.kv_memory,
-            .prefix_cache = o.prefix_cache};
-  }
-  const Tokenizer& tokenizer() const {
-    if (tokenizer_ == nullptr) throw_invalid("a model of random weights has no tokenizer: only benchmarks run on it");
-    return *tokenizer_;
-  }
-
-  static constexpr int kLogitRows = 256;  // rows of logits that perplexity takes at a time
-
-  std::shared_ptr<ThreadPool> pool_;
-  std::unique_ptr<Backend> backend_;
-  Checkpoint checkpoint_;
-  Model model_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<ChatTemplate> chat_template_;
-  std::unique_ptr<Engine> engine_;
+  Runtime r_;
   ModelInfo info_;
 };
 
 }  // namespace
 
 std::unique_ptr<LanguageModel> LanguageModel::load(const LoadOptions& options, const LayerProgress& progress) {
-  if (options.model.empty() == options.dummy_weights.empty())
-    throw_invalid("name either a model or a config for dummy weights");
   return std::make_unique<LoadedModel>(options, progress);
-}
-
-MemoryEstimate estimate_memory(const LoadOptions& options) {
-  const Checkpoint checkpoint = open_checkpoint(options);
-  const ModelConfig& c = checkpoint.config();
-  const std::shared_ptr<ThreadPool> pool = std::make_shared<ThreadPool>(1);
-  const std::unique_ptr<Backend> backend = make_backend(options.backend, options.isa, pool);
-  const KvFormat kv = resolve_kv_format(c, options.kv_bits);
-  MemoryEstimate e;
-  e.weights = checkpoint.weight_bytes();
-  const int length = options.max_model_len > 0 ? options.max_model_len : c.max_positions;
-  const size_t per_seq = KvPool::block_bytes(*backend, c, kv) * static_cast<size_t>((length + kKvBlock - 1) / kKvBlock);
-  e.kv = options.kv_memory != 0
-             ? options.kv_memory
-             : std::max(per_seq, std::min(per_seq * static_cast<size_t>(options.max_batch_seqs), size_t{1} << 30));
-  e.workspace = workspace_bytes(*backend, c, options.max_batch_tokens);
-  e.available = static_cast<size_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  return e;
 }
 
 }  // namespace comet::api

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/engine.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "base/check.h"
 
 namespace comet {
 
 Engine::Engine(Model& model, const EngineOptions& options)
-    : core_(model, options), context_(core_.scheduler().context()), thread_([this] { loop(); }) {}
+    : core_(model, options),
+      context_(core_.scheduler().context()),
+      stats_{.num_kv_blocks = core_.scheduler().blocks().num_blocks()},
+      thread_([this] { loop(); }) {}
 
 Engine::~Engine() {
   {
@@ -75,14 +81,34 @@ bool Engine::take_inbox() {
       if (const auto it = sequences_.find(cancel.id); it != sequences_.end()) core_.finish(it->second, cancel.reason);
     }
   }
-  num_waiting_ = core_.scheduler().num_waiting();
-  num_running_ = core_.scheduler().num_running();
   return !stop;
+}
+
+EngineStats Engine::stats() const {
+  std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void Engine::note_step(const Step& step) {
+  const Scheduler& s = core_.scheduler();
+  const int num_tokens = step.num_tokens();
+  std::lock_guard lock(mutex_);
+  stats_.num_waiting = s.num_waiting();
+  stats_.num_running = s.num_running();
+  stats_.num_kv_blocks_used = s.blocks().num_used();
+  stats_.num_preemptions = s.num_preemptions();
+  stats_.num_admitted_tokens = s.num_admitted_tokens();
+  stats_.num_cached_tokens = s.num_cached_tokens();
+  if (num_tokens == 0) return;
+  stats_.num_steps += 1;
+  stats_.num_step_tokens += num_tokens;
+  const size_t place = static_cast<size_t>(std::bit_width(static_cast<unsigned>(num_tokens - 1)));
+  stats_.steps_by_size[std::min(place, stats_.steps_by_size.size() - 1)] += 1;
 }
 
 void Engine::loop() {
   try {
-    while (take_inbox()) core_.step();
+    while (take_inbox()) note_step(core_.step());
     core_.fail_all("the engine is stopping");
   } catch (const std::exception& e) {
     std::vector<std::variant<Submit, Cancel>> inbox;

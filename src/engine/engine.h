@@ -6,7 +6,7 @@
 // its last event (finish != none) comes exactly once, also when the engine fails or is destroyed.
 #pragma once
 
-#include <atomic>
+#include <array>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -17,6 +17,16 @@
 #include "engine/engine_core.h"
 
 namespace comet {
+
+// What the engine has done and does, as of its last step.
+struct EngineStats {
+  int num_waiting = 0, num_running = 0;
+  int num_kv_blocks = 0, num_kv_blocks_used = 0;
+  int64_t num_preemptions = 0;
+  int64_t num_admitted_tokens = 0, num_cached_tokens = 0;  // of admitted sequences, and what the prefix cache had
+  int64_t num_steps = 0, num_step_tokens = 0;
+  std::array<int64_t, 16> steps_by_size = {};  // [i]: steps of at most 2^i tokens that do not fit the place before
+};
 
 class Engine {
  public:
@@ -32,8 +42,7 @@ class Engine {
   RequestId submit(SequenceSpec spec, EventSink sink);
   void cancel(RequestId id, FinishReason reason = FinishReason::cancelled);
 
-  int num_waiting() const { return num_waiting_.load(std::memory_order_relaxed); }
-  int num_running() const { return num_running_.load(std::memory_order_relaxed); }
+  EngineStats stats() const;
   // Longest prompt + output of one sequence.
   int context() const { return context_; }
   // Not empty: why the engine stopped; submit() answers every request with it.
@@ -53,6 +62,7 @@ class Engine {
   void loop();
   bool take_inbox();  // false: stop
   void admit(Submit submit);
+  void note_step(const Step& step);
 
   EngineCore core_;
   int context_;
@@ -63,7 +73,7 @@ class Engine {
   std::string failure_;
   bool stop_ = false;
   RequestId next_id_ = 1;
-  std::atomic<int> num_waiting_{0}, num_running_{0};
+  EngineStats stats_;
   std::thread thread_;
 };
 

@@ -52,12 +52,12 @@ SeqId EngineCore::add(SequenceSpec spec, EventSink sink) {
     if (id < 0 || id >= model_->config().vocab_size)
       throw_invalid("token id {} is outside the model's vocabulary of {}", id, model_->config().vocab_size);
   const SeqId id = scheduler_->add(std::move(spec));
-  sinks_.emplace(id, std::move(sink));
+  clients_.emplace(id, Client{std::move(sink), Clock::now(), {}});
   return id;
 }
 
 void EngineCore::finish(SeqId id, FinishReason reason, const std::string& error) {
-  if (!sinks_.contains(id)) return;
+  if (!clients_.contains(id)) return;
   scheduler_->finish(id, reason);
   tell_end(scheduler_->take(id), {.id = id, .token = {}, .finish = reason, .error = error});
 }
@@ -66,13 +66,21 @@ void EngineCore::tell_end(const Sequence& s, SequenceEvent event) {
   event.num_prompt = s.num_prompt;
   event.num_output = s.num_output();
   event.num_cached = s.num_cached;
-  const auto node = sinks_.extract(s.id);
-  node.mapped()(event);
+  const auto node = clients_.extract(s.id);
+  tell(node.mapped(), std::move(event));
 }
 
-bool EngineCore::step() {
-  const Step step = scheduler_->schedule();
-  if (step.empty()) return false;
+void EngineCore::tell(const Client& client, SequenceEvent event) {
+  const Clock::time_point until = client.started.value_or(Clock::now());
+  event.queued_s = std::chrono::duration<double>(until - client.added).count();
+  client.sink(event);
+}
+
+Step EngineCore::step() {
+  Step step = scheduler_->schedule();
+  if (step.empty()) return step;
+  for (const Chunk& chunk : step.chunks)
+    if (Client& client = clients_.at(chunk.seq); !client.started) client.started = Clock::now();
   const std::vector<ChunkResult> results = runner_.run(step, *scheduler_);
   std::vector<int32_t> tokens;
   for (size_t i = 0; i < step.chunks.size(); ++i) {
@@ -90,14 +98,14 @@ bool EngineCore::step() {
     if (event.finish != FinishReason::none)
       tell_end(scheduler_->take(chunk.seq), std::move(event));
     else if (event.token)
-      sinks_.at(chunk.seq)(event);
+      tell(clients_.at(chunk.seq), std::move(event));
   }
-  return true;
+  return step;
 }
 
 void EngineCore::fail_all(const std::string& error) {
-  while (!sinks_.empty()) {
-    const SeqId id = sinks_.begin()->first;
+  while (!clients_.empty()) {
+    const SeqId id = clients_.begin()->first;
     tell_end(scheduler_->sequence(id), {.id = id, .token = {}, .finish = FinishReason::error, .error = error});
   }
 }

@@ -2,6 +2,7 @@
 // The engine without its thread: schedule -> run -> commit, one step a call.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -29,6 +30,7 @@ struct SequenceEvent {
   std::string error;                         // finish == error
   int num_prompt = 0, num_output = 0;        // tokens, with the last event
   int num_cached = 0;                        // prompt tokens that the prefix cache had
+  double queued_s = 0.0;                     // from add() to its first step
 };
 
 using EventSink = std::function<void(const SequenceEvent&)>;
@@ -42,9 +44,9 @@ class EngineCore {
   SeqId add(SequenceSpec spec, EventSink sink);
   // Ends a sequence; its sink gets the last event now. Does nothing when it has ended.
   void finish(SeqId id, FinishReason reason, const std::string& error = {});
-  // Runs one step; false when there was nothing to do. Sinks are called from here.
+  // Runs one step, empty when there was nothing to do, and returns it. Sinks are called from here.
   // An exception of the model leaves through here; then fail_all() tells everybody.
-  bool step();
+  Step step();
   void fail_all(const std::string& error);
 
   const Scheduler& scheduler() const { return *scheduler_; }
@@ -52,13 +54,21 @@ class EngineCore {
   const KvPool& kv_pool() const { return pool_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Client {
+    EventSink sink;
+    Clock::time_point added;
+    std::optional<Clock::time_point> started;
+  };
+
   void tell_end(const Sequence& s, SequenceEvent event);
+  void tell(const Client& client, SequenceEvent event);
 
   Model* model_;
   KvPool pool_;
   std::unique_ptr<Scheduler> scheduler_;
   Runner runner_;
-  std::map<SeqId, EventSink> sinks_;
+  std::map<SeqId, Client> clients_;
 };
 
 // kv_blocks that `options` give this model. Throws InvalidInput when not even one fits.

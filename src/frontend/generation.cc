@@ -17,34 +17,50 @@ void Generation::cancel() {
 
 std::optional<TextDelta> Generation::next() {
   while (num_open_ > 0) {
-    std::pair<int, SequenceEvent> item;
     {
       std::unique_lock lock(mailbox_->mutex);
-      mailbox_->ready.wait(lock, [this] { return !mailbox_->events.empty(); });
-      item = std::move(mailbox_->events.front());
-      mailbox_->events.pop_front();
+      mailbox_->ready.wait(lock, [this] { return !mailbox_->arrivals.empty(); });
     }
-    if (std::optional<TextDelta> delta = digest(item.first, item.second)) return delta;
+    if (std::optional<TextDelta> delta = poll()) return delta;
+  }
+  return std::nullopt;
+}
+
+std::optional<TextDelta> Generation::poll() {
+  while (num_open_ > 0) {
+    Arrival arrival;
+    {
+      std::lock_guard lock(mailbox_->mutex);
+      if (mailbox_->arrivals.empty()) return std::nullopt;
+      arrival = std::move(mailbox_->arrivals.front());
+      mailbox_->arrivals.pop_front();
+    }
+    if (std::optional<TextDelta> delta = digest(arrival)) return delta;
   }
   return std::nullopt;
 }
 
 // Nothing when the event changes nothing that the client sees.
-std::optional<TextDelta> Generation::digest(int index, const SequenceEvent& event) {
-  Choice& choice = choices_[static_cast<size_t>(index)];
+std::optional<TextDelta> Generation::digest(const Arrival& arrival) {
+  const SequenceEvent& event = arrival.event;
+  Choice& choice = choices_[static_cast<size_t>(arrival.choice)];
   if (choice.is_finished) return std::nullopt;
-  TextDelta delta{.choice = index,
+  TextDelta delta{.choice = arrival.choice,
                   .text = {},
                   .logprobs = {},
                   .finish = event.finish,
                   .error = event.error,
                   .num_prompt = static_cast<int>(prompt_ids_.size()),
                   .num_output = static_cast<int>(choice.output.size()),
-                  .num_cached = event.num_cached};
+                  .num_cached = event.num_cached,
+                  .queued_s = event.queued_s,
+                  .num_tokens = 0,
+                  .time = arrival.time};
   bool stopped = false;
   if (event.token) {
     const int32_t id = event.token->token;
     choice.output.push_back(id);
+    choice.num_untold += 1;
     delta.num_output = static_cast<int>(choice.output.size());
     const bool is_text =
         event.finish != FinishReason::stop && tokenizer_->has_id(id);  // a stop token is not part of the answer
@@ -76,6 +92,7 @@ std::optional<TextDelta> Generation::digest(int index, const SequenceEvent& even
     --num_open_;
   }
   if (delta.text.empty() && delta.logprobs.empty() && delta.finish == FinishReason::none) return std::nullopt;
+  delta.num_tokens = std::exchange(choice.num_untold, 0);
   return delta;
 }
 
@@ -85,7 +102,7 @@ std::vector<int32_t> Frontend::prompt_ids(const GenerationRequest& request) cons
   if (chat_template_ == nullptr)
     throw_invalid("this model has no chat template; name one with --chat-template FILE, or use completions");
   const ChatPrompt& chat = std::get<ChatPrompt>(request.prompt);
-  return tokenizer_->encode(chat_template_->render(chat.messages, true, chat.variables), false);
+  return tokenizer_->encode(chat_template_->render(chat.messages, chat.add_generation_prompt, chat.variables), false);
 }
 
 std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
@@ -114,14 +131,17 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
                       .params = request.sampling,
                       .seed = seed,
                       .choice_idx = static_cast<uint32_t>(i),
-                      .priority = request.priority};
-    generation->choices_[static_cast<size_t>(i)].id =
-        engine_->submit(std::move(spec), [box = generation->mailbox_, i](const SequenceEvent& event) {
+                      .priority = request.priority,
+                      .cache_salt = request.cache_salt};
+    generation->choices_[static_cast<size_t>(i)].id = engine_->submit(
+        std::move(spec), [box = generation->mailbox_, i, tell = request.on_event](const SequenceEvent& e) {
+          const auto now = std::chrono::steady_clock::now();
           {
             std::lock_guard lock(box->mutex);
-            box->events.emplace_back(i, event);
+            box->arrivals.push_back({i, e, now});
           }
           box->ready.notify_one();
+          if (tell) tell();
         });
   }
   return generation;

@@ -2,8 +2,10 @@
 // Prompt or messages in, text out: everything of a request that is not the engine's business, on the caller's thread.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -22,6 +24,7 @@ namespace comet {
 struct ChatPrompt {
   nlohmann::ordered_json messages;  // [{"role": .., "content": ..}, ..]
   nlohmann::ordered_json variables = nlohmann::ordered_json::object();
+  bool add_generation_prompt = true;
 };
 
 struct GenerationRequest {
@@ -29,6 +32,9 @@ struct GenerationRequest {
   SamplingParams sampling;
   std::vector<std::string> stop;
   int priority = 0;
+  std::string cache_salt;  // KV is shared between requests of one salt only
+  // Called on the engine thread after each event that poll() can now take; must not block.
+  std::function<void()> on_event;
 };
 
 // A token's share of the answer, when log-probabilities were asked for.
@@ -46,17 +52,25 @@ struct TextDelta {
   std::vector<LogprobEntry> logprobs;
   FinishReason finish = FinishReason::none;  // not none: the last delta of this choice
   std::string error;
-  int num_prompt = 0, num_output = 0;  // tokens, with the last delta
-  int num_cached = 0;                  // prompt tokens that the prefix cache had, with the last delta
+  int num_prompt = 0, num_output = 0;               // tokens, with the last delta
+  int num_cached = 0;                               // prompt tokens that the prefix cache had
+  double queued_s = 0.0;                            // from submission to the first step
+  int num_tokens = 0;                               // output tokens that this delta stands for
+  std::chrono::steady_clock::time_point time = {};  // when the engine made the last of them
 };
 
-// The answer to one request. Deltas are pulled; detokenization and stop strings happen in next(). One consumer thread.
+// The answer to one request. Deltas are pulled; detokenization and stop strings happen in next() and poll(). One
+// consumer at a time.
 class Generation {
  public:
   ~Generation();  // cancels what still runs
 
   // Waits for the next delta; none once every choice had its last one.
   std::optional<TextDelta> next();
+  // The same without waiting: none also when there is nothing yet.
+  std::optional<TextDelta> poll();
+  bool is_finished() const { return num_open_ == 0; }
+  int num_choices() const { return static_cast<int>(choices_.size()); }
   // Ends every choice at the engine's next step; next() then returns their last deltas.
   void cancel();
   const std::vector<int32_t>& prompt_ids() const { return prompt_ids_; }
@@ -66,22 +80,29 @@ class Generation {
  private:
   friend class Frontend;
 
+  struct Arrival {
+    int choice;
+    SequenceEvent event;
+    std::chrono::steady_clock::time_point time;
+  };
+
   // Shared with the engine's sinks, which may outlive this object.
   struct Mailbox {
     std::mutex mutex;
     std::condition_variable ready;
-    std::deque<std::pair<int, SequenceEvent>> events;
+    std::deque<Arrival> arrivals;
   };
   struct Choice {
     Engine::RequestId id = 0;
     std::unique_ptr<Detokenizer> detokenizer;
     std::unique_ptr<StopStrings> stops;
     std::vector<int32_t> output;
+    int num_untold = 0;  // tokens since the last delta
     bool is_finished = false;
   };
 
   Generation(Engine& engine, const Tokenizer& tokenizer) : engine_(&engine), tokenizer_(&tokenizer) {}
-  std::optional<TextDelta> digest(int index, const SequenceEvent& event);
+  std::optional<TextDelta> digest(const Arrival& arrival);
 
   Engine* engine_;
   const Tokenizer* tokenizer_;

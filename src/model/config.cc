@@ -15,12 +15,6 @@ using nlohmann::json;
 
 constexpr const char* kSupported = "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM";
 
-json read_json(const std::filesystem::path& file) {
-  const json parsed = json::parse(read_file(file, size_t{64} << 20), nullptr, false);
-  if (parsed.is_discarded()) throw_invalid("{}: not valid JSON", file.string());
-  return parsed;
-}
-
 void append_ids(const JsonFields& f, const char* key, std::vector<int>& ids) {
   if (!f.has(key)) return;
   const json& v = f.raw(key);

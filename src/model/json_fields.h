@@ -3,14 +3,23 @@
 #pragma once
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "base/check.h"
+#include "base/mapped_file.h"
 #include "base/nearest_name.h"
 
 namespace comet {
+
+// Throws InvalidInput for a file that cannot be read or is no JSON.
+inline nlohmann::json read_json(const std::filesystem::path& file) {
+  nlohmann::json parsed = nlohmann::json::parse(read_file(file, size_t{64} << 20), nullptr, false);
+  if (parsed.is_discarded()) throw_invalid("{}: not valid JSON", file.string());
+  return parsed;
+}
 
 class JsonFields {
  public:

@@ -32,6 +32,22 @@ struct OneSequence {
   std::vector<int32_t> positions, token_seqs, seq_first_token, blocks;
 };
 
+// Sequences share kv_blocks, so it matters where a position lies, not only that no two lie together.
+TEST(Contract, PositionsLieInTheBlockOfTheirTable) {
+  const KvShape kv{.num_kv_heads = 3, .head_dim = 64, .bits = 4};
+  OneSequence sequence(0, 3 * kKvBlock);
+  sequence.blocks = {7, 2, 5};
+  const size_t block_bytes = ref_backend()->kv_block_bytes(kv);
+  std::vector<uint8_t> cache(block_bytes * 8);
+  for (const int position : sequence.positions)
+    for (int head = 0; head < kv.num_kv_heads; ++head) {
+      const auto* k = reinterpret_cast<uint8_t*>(slot_ref(kv, cache.data(), sequence.view(), 0, position, head).k);
+      const auto block = static_cast<size_t>(sequence.blocks[static_cast<size_t>(position / kKvBlock)]);
+      const auto slot = static_cast<size_t>(head * kKvBlock + position % kKvBlock);
+      ASSERT_EQ(k - cache.data(), static_cast<ptrdiff_t>(block * block_bytes + slot * kv_slot_bytes_ref(kv)));
+    }
+}
+
 TEST(Contract, RopeAppend) {
   const CaseFile file("rope_append");
   const auto backend = ref_backend();

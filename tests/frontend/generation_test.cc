@@ -193,10 +193,10 @@ TEST(Generation, Cancel) {
 TEST(Generation, AnAbandonedOneEnds) {
   { const std::unique_ptr<Generation> g = loaded().frontend.submit(greedy(100)); }
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (loaded().engine.num_running() + loaded().engine.num_waiting() > 0 &&
+  while (loaded().engine.stats().num_running + loaded().engine.stats().num_waiting > 0 &&
          std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  EXPECT_EQ(loaded().engine.num_running(), 0);
+  EXPECT_EQ(loaded().engine.stats().num_running, 0);
 }
 
 TEST(Generation, Refusals) {

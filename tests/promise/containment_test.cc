@@ -90,7 +90,7 @@ std::map<size_t, Ended> run(Model& model, const std::map<size_t, std::vector<int
     });
     names[id] = name;
   }
-  while (core.step()) core.scheduler().check_integrity();
+  while (!core.step().empty()) core.scheduler().check_integrity();
   EXPECT_EQ(core.scheduler().blocks().num_used(), 0);
   return ended;
 }

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/routes.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+
+#include "server/schema.h"
+
+namespace comet::server {
+namespace {
+
+constexpr int kMaxDepth = 64;  // of arrays and objects in a body
+
+Reply health(Service& service, const std::string&, const std::string&) {
+  switch (service.state()) {
+    case Service::State::ready:
+    case Service::State::draining: return {};  // alive: it still answers
+    case Service::State::loading: return {.status = 503, .body = R"({"status":"loading"})"};
+    case Service::State::failed: return {.status = 503, .body = R"({"status":"failed"})"};
+  }
+  return {};
+}
+
+Reply ready(Service& service, const std::string&, const std::string&) {
+  const bool is_ready = service.state() == Service::State::ready;
+  return {.status = is_ready ? 200 : 503, .body = is_ready ? R"({"status":"ready"})" : R"({"status":"not ready"})"};
+}
+
+Reply preflight(Service&, const std::string&, const std::string&) { return {.status = 204, .is_preflight = true}; }
+
+const std::array kRoutes = {
+    Route{.path = "/v1/chat/completions",
+          .method = "POST",
+          .summary = "Answers a conversation",
+          .takes_body = true,
+          .completion = Endpoint::chat},
+    Route{.path = "/v1/completions",
+          .method = "POST",
+          .summary = "Continues text",
+          .takes_body = true,
+          .completion = Endpoint::completions},
+    Route{.path = "/v1/models",
+          .method = "GET",
+          .summary = "The served model",
+          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.models())); }},
+    Route{.path = "/tokenize",
+          .method = "POST",
+          .summary = "Token ids of a text or a conversation",
+          .takes_body = true,
+          .run = [](Service& s, const std::string& body,
+                    const std::string&) { return json_reply(200, dump(s.tokenize(parse_json(body)))); }},
+    Route{.path = "/detokenize",
+          .method = "POST",
+          .summary = "Text of token ids",
+          .takes_body = true,
+          .run = [](Service& s, const std::string& body,
+                    const std::string&) { return json_reply(200, dump(s.detokenize(parse_json(body)))); }},
+    Route{.path = "/health",
+          .method = "GET",
+          .summary = "200 when the server is up and its model loaded",
+          .is_public = true,
+          .run = health},
+    Route{.path = "/ready", .method = "GET", .summary = "200 when requests are taken", .is_public = true, .run = ready},
+    Route{.path = "/version",
+          .method = "GET",
+          .summary = "Comet's version",
+          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.version())); }},
+    Route{.path = "/load",
+          .method = "GET",
+          .summary = "Choices that run or wait",
+          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.load())); }},
+    Route{.path = "/metrics",
+          .method = "GET",
+          .summary = "Prometheus metrics",
+          .run =
+              [](Service& s, const std::string&, const std::string&) {
+                return Reply{.body = s.metrics_text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+              }},
+    Route{.path = "/openapi.json",
+          .method = "GET",
+          .summary = "This document",
+          .run = [](Service&, const std::string&, const std::string& document) { return json_reply(200, document); }},
+};
+
+constexpr Route kPreflight{.path = "*", .method = "OPTIONS", .summary = "", .is_public = true, .run = preflight};
+
+// nlohmann's parser takes any depth; what walks the result afterwards does not.
+bool is_too_deep(const std::string& text) {
+  int depth = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = true;
+    } else if (c == '[' || c == '{') {
+      if (++depth > kMaxDepth) return true;
+    } else if (c == ']' || c == '}') {
+      --depth;
+    }
+  }
+  return false;
+}
+
+Json json_content(const Json& schema) { return {{"application/json", {{"schema", schema}}}}; }
+
+Json error_schema() {
+  const Json text_or_null = {{"type", {"string", "null"}}};
+  return {{"type", "object"},
+          {"properties",
+           {{"error",
+             {{"type", "object"},
+              {"properties",
+               {{"message", {{"type", "string"}}},
+                {"type", {{"type", "string"}}},
+                {"param", text_or_null},
+                {"code", text_or_null}}},
+              {"required", Json::array({"message", "type", "param", "code"})}}}}},
+          {"required", Json::array({"error"})}};
+}
+
+Json body_schema(const Route& route) {
+  if (route.completion) return completion_request_schema(*route.completion);
+  return std::string_view(route.path) == "/tokenize" ? tokenize_schema() : detokenize_schema();
+}
+
+}  // namespace
+
+const Route& find_route(std::string_view method, std::string_view target) {
+  const std::string_view path = target.substr(0, target.find('?'));
+  if (method == "OPTIONS") return kPreflight;
+  const Route* other = nullptr;
+  for (const Route& route : kRoutes) {
+    if (path != route.path) continue;
+    if (method == route.method) return route;
+    other = &route;
+  }
+  if (other != nullptr)
+    throw ApiError(405, "method_not_allowed", fmt::format("{} is asked with {}", other->path, other->method),
+                   other->method);
+  throw ApiError(404, "not_found", "there is no such path; /openapi.json lists those there are");
+}
+
+bool is_json_type(std::string_view content_type) {
+  std::string type(content_type.substr(0, content_type.find(';')));
+  while (!type.empty() && type.back() == ' ') type.pop_back();
+  std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
+  return type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"));
+}
+
+Json parse_json(const std::string& body) {
+  if (is_too_deep(body))
+    throw ApiError(400, "invalid_json", fmt::format("the body is nested deeper than {} levels", kMaxDepth));
+  try {
+    return Json::parse(body);
+  } catch (const Json::parse_error& e) {
+    throw ApiError(400, "invalid_json", fmt::format("the body is not JSON: error at byte {}", e.byte));
+  }
+}
+
+Reply json_reply(int status, std::string json) { return {.status = status, .body = std::move(json)}; }
+
+Reply error_reply(const ApiError& error) {
+  Reply reply = json_reply(error.status(), dump(to_json(error)));
+  if (error.status() == 405) reply.allow = error.param();
+  return reply;
+}
+
+Json openapi_document(const std::string& version) {
+  Json paths = Json::object();
+  const Json error = {{"description", "What is wrong"}, {"content", json_content(error_schema())}};
+  for (const Route& route : kRoutes) {
+    Json ok = {{"description", "OK"}};
+    if (route.completion)
+      ok["content"] = {{"application/json", {{"schema", {{"type", "object"}}}}},
+                       {"text/event-stream", {{"schema", {{"type", "string"}}}}}};
+    else if (std::string_view(route.path) == "/metrics")
+      ok["content"] = {{"text/plain", {{"schema", {{"type", "string"}}}}}};
+    else if (!route.is_public)
+      ok["content"] = json_content({{"type", "object"}});
+    Json operation = {{"summary", route.summary},
+                      {"responses", {{"200", ok}, {"4XX", error}, {"503", {{"description", "Not now"}}}}}};
+    if (route.takes_body)
+      operation["requestBody"] = {{"required", true}, {"content", json_content(body_schema(route))}};
+    if (!route.is_public) operation["security"] = Json::array({Json{{"key", Json::array()}}});
+    std::string method = route.method;
+    std::transform(method.begin(), method.end(), method.begin(), [](unsigned char c) { return std::tolower(c); });
+    paths[route.path][method] = std::move(operation);
+  }
+  return {{"openapi", "3.1.0"},
+          {"info", {{"title", "Comet"}, {"version", version}}},
+          {"paths", std::move(paths)},
+          {"components", {{"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}};
+}
+
+}  // namespace comet::server

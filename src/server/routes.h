@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Path and method to what answers it.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "server/service.h"
+
+namespace comet::server {
+
+struct Reply {
+  int status = 200;
+  std::string body = {};
+  std::string content_type = "application/json";
+  std::string allow = {};     // with 405: the methods there are
+  bool is_preflight = false;  // a browser asks what it may do
+};
+
+struct Route {
+  const char* path;
+  const char* method;
+  const char* summary;
+  bool is_public = false;  // needs no key
+  bool takes_body = false;
+  std::optional<Endpoint> completion = {};  // answered by the engine, not by run
+  Reply (*run)(Service& service, const std::string& body, const std::string& openapi) = nullptr;
+};
+
+// Throws ApiError 404 and 405.
+const Route& find_route(std::string_view method, std::string_view target);
+
+bool is_json_type(std::string_view content_type);
+// Throws ApiError 400 that tells where the text stops being JSON.
+Json parse_json(const std::string& body);
+
+Reply json_reply(int status, std::string json);
+Reply error_reply(const ApiError& error);
+
+// The OpenAPI 3.1 document of all routes.
+Json openapi_document(const std::string& version);
+
+}  // namespace comet::server
