@@ -250,7 +250,8 @@ CompletionRequest parse_completion_request(Endpoint endpoint, const Json& body, 
     if (body.contains(name) && !body[name].is_null())
       throw ApiError(400, "unsupported_parameter", std::string(name) + " is not supported by this server", name);
   check_schema(body, schemas[endpoint == Endpoint::chat ? 0 : 1], "");
-  CompletionRequest r{.endpoint = endpoint};
+  CompletionRequest r;
+  r.endpoint = endpoint;
   apply_defaults(r.params, defaults);
   for (const Field& field : fields())
     if (applies(field, endpoint) && body.contains(field.name) && !body[field.name].is_null())

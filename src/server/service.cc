@@ -88,7 +88,9 @@ Json Service::tokenize(const Json& body) const {
       if (body.contains(name)) chat[name] = body[name];
     const CompletionRequest r = parse_completion_request(Endpoint::chat, chat, {});
     const Frontend frontend(*model.engine, *model.tokenizer, model.chat_template, model.vocab_size);
-    ids = frontend.prompt_ids({.prompt = ChatPrompt{r.messages, r.template_variables, r.add_generation_prompt}});
+    GenerationRequest g;
+    g.prompt = ChatPrompt{r.messages, r.template_variables, r.add_generation_prompt};
+    ids = frontend.prompt_ids(g);
   } else if (body.contains("prompt")) {
     ids = model.tokenizer->encode(body["prompt"].get_ref<const std::string&>(), body.value("add_special_tokens", true));
   } else {
