@@ -21,8 +21,8 @@ template <int kUnits, int kBlocks>
 using AccumulatorsSm80 = int4[kUnits][kBlocks];
 
 // acc += m * s1 * (sum of a4 * q). What an accumulator costs beside the products decides: two multiplications load the
-// multiplier pipe; packed, one multiplication gives m * s1 (at most 17 * 16) of two rows, and a mask or a shift takes each
-// out on the other pipe, but they are more instructions. Half of the units each way balances pipes and issue.
+// multiplier pipe; packed, one multiplication gives m * s1 (at most 17 * 16) of two rows, and a mask or a shift takes
+// each out on the other pipe, but they are more instructions. Half of the units each way balances pipes and issue.
 template <int kUnits, int kBlocks>
 __device__ __forceinline__ void int4_step(AccumulatorsSm80<kUnits, kBlocks>& acc, const StepOperands& at) {
   constexpr int kPacked = kUnits / 2;
