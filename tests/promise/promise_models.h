@@ -14,6 +14,13 @@ namespace comet::promise {
 // COMET_PROMISE=all: the whole matrix instead of the pairs that `make test` has time for (tools/soak.d/30-promise).
 bool is_whole_matrix();
 
+// -O0 is some ten times slower: shorter prompts and smaller crowds show the same.
+#ifdef __OPTIMIZE__
+constexpr bool kIsUnoptimized = false;
+#else
+constexpr bool kIsUnoptimized = true;
+#endif
+
 struct PromiseModel {
   std::string name;
   Checkpoint checkpoint;
