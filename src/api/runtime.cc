@@ -11,13 +11,13 @@
 namespace comet::api {
 namespace {
 
-constexpr int kLogitRows = 256;  // rows of logits that perplexity takes at a time
+constexpr int kLogitRows = 128;  // beside one for each sequence: for log-probabilities of prompts, and perplexity
 
 ModelOptions model_options(const LoadOptions& o) {
   return {.kv_bits = o.kv_bits,
           .max_positions = o.max_model_len,
           .max_batch_tokens = o.max_batch_tokens,
-          .max_logit_rows = std::max(o.max_batch_seqs, std::min(o.max_batch_tokens, kLogitRows))};
+          .max_logit_rows = o.max_batch_seqs + std::min(o.max_batch_tokens, kLogitRows)};
 }
 
 const LoadOptions& checked(const LoadOptions& o) {

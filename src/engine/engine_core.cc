@@ -17,8 +17,9 @@ SchedulerOptions scheduler_options(const Model& model, const EngineOptions& opti
           .block_size = kKvBlock,
           .max_model_len = model.options().max_positions,
           .max_batch_tokens = max_batch_tokens,
-          .max_batch_seqs = std::min({options.max_batch_seqs, max_batch_tokens, model.options().max_logit_rows}),
+          .max_batch_seqs = std::min({options.max_batch_seqs, max_batch_tokens, model.options().max_logit_rows - 1}),
           .max_chunk = options.max_chunk,
+          .max_logit_rows = model.options().max_logit_rows,
           .eos_token_ids = model.config().eos_ids,
           .prefix_cache_seed = options.prefix_cache ? std::optional(draw_seed()) : std::nullopt,
           .preempt_every = options.preempt_every};
@@ -81,7 +82,7 @@ Step EngineCore::step() {
   if (step.empty()) return step;
   for (const Chunk& chunk : step.chunks)
     if (Client& client = clients_.at(chunk.seq); !client.started) client.started = Clock::now();
-  const std::vector<ChunkResult> results = runner_.run(step, *scheduler_);
+  std::vector<ChunkResult> results = runner_.run(step, *scheduler_);
   std::vector<int32_t> tokens;
   for (size_t i = 0; i < step.chunks.size(); ++i) {
     tokens.push_back(results[i].sampled.token);
@@ -95,9 +96,10 @@ Step EngineCore::step() {
     SequenceEvent event{
         .id = s.id, .token = {}, .finish = s.finish_reason, .error = results[i].error, .num_cached = s.num_cached};
     if (chunk.samples && event.error.empty()) event.token = results[i].sampled;
+    event.prompt_logprobs = std::move(results[i].prompt_logprobs);
     if (event.finish != FinishReason::none)
       tell_end(scheduler_->take(chunk.seq), std::move(event));
-    else if (event.token)
+    else if (event.token || !event.prompt_logprobs.empty())
       tell(clients_.at(chunk.seq), std::move(event));
   }
   return step;

@@ -25,7 +25,9 @@ struct EngineOptions {
 // What happened to one sequence in one step.
 struct SequenceEvent {
   SeqId id = 0;
-  std::optional<SampledToken> token;         // the next output token; with finish == stop it is the stop token
+  std::optional<SampledToken> token;  // the next output token; with finish == stop it is the stop token
+  // Of the prompt's next tokens, where they were asked for; all come before the first token.
+  std::vector<TokenLogprobs> prompt_logprobs = {};
   FinishReason finish = FinishReason::none;  // not none: the last event of this sequence
   std::string error;                         // finish == error
   int num_prompt = 0, num_output = 0;        // tokens, with the last event

@@ -11,6 +11,8 @@ std::vector<ChunkResult> Runner::run(const Step& step, const Scheduler& schedule
     const Sequence& s = scheduler.sequence(chunk.seq);
     batch.add_sequence(std::span(s.tokens).subspan(static_cast<size_t>(chunk.first), static_cast<size_t>(chunk.count)),
                        chunk.first, s.block_table);
+    const int first_row = batch.num_tokens() - chunk.count - chunk.first;  // of the sequence's token 0, were it here
+    for (int i = 0; i < chunk.num_prompt_rows; ++i) batch.logit_rows.push_back(first_row + chunk.first_prompt_row + i);
     if (chunk.samples) batch.logit_rows.push_back(batch.num_tokens() - 1);
   }
   const ForwardResult forward = model_->forward(batch, *pool_);
@@ -25,10 +27,16 @@ std::vector<ChunkResult> Runner::run(const Step& step, const Scheduler& schedule
       if (forward.row_errors[token] != 0 && result.error.empty())
         result.error =
             fmt::format("{}, at position {}", describe_error_tag(forward.row_errors[token]), chunk.first + j);
-    if (!chunk.samples) continue;
-    const std::span<const float> logits = std::span(forward.logits).subspan(logit_row++ * vocab, vocab);
-    if (!result.error.empty()) continue;
     const Sequence& s = scheduler.sequence(chunk.seq);
+    const auto next_row = [&] { return std::span(forward.logits).subspan(logit_row++ * vocab, vocab); };
+    for (int j = 0; j < chunk.num_prompt_rows; ++j) {
+      const std::span<const float> logits = next_row();
+      const int32_t next = s.tokens[static_cast<size_t>(chunk.first_prompt_row + j + 1)];
+      if (result.error.empty()) result.prompt_logprobs.push_back(token_logprobs(logits, next, *s.prompt_logprobs));
+    }
+    if (!chunk.samples) continue;
+    const std::span<const float> logits = next_row();
+    if (!result.error.empty()) continue;
     if (observer_) observer_(s, chunk.first + chunk.count - 1, logits);
     result.sampled = sampler_.sample({.logits = logits,
                                       .params = &s.params,

@@ -13,8 +13,9 @@ namespace comet {
 
 // What one chunk of a step gave.
 struct ChunkResult {
-  SampledToken sampled;  // when the chunk samples
-  std::string error;     // not empty: the sequence must end; names layer and site
+  SampledToken sampled;                        // when the chunk samples
+  std::vector<TokenLogprobs> prompt_logprobs;  // of the tokens after chunk.first_prompt_row, ..
+  std::string error;                           // not empty: the sequence must end; names layer and site
 };
 
 // Sees every row of logits before it is sampled; for tests (hashes) and evaluation.

@@ -43,6 +43,8 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   require_at_least("max_batch_seqs", options.max_batch_seqs, 1);
   require_at_least("max_chunk", options.max_chunk, 0);
   require_at_least("preempt_every", options.preempt_every, 0);
+  if (options.max_logit_rows != 0)
+    require_at_least("max_logit_rows", options.max_logit_rows, options.max_batch_seqs + 1);
   if (options.max_batch_tokens < options.max_batch_seqs) {
     throw_invalid(
         "max_batch_tokens is {}, must be at least max_batch_seqs, which is {}: every sequence decodes in every step",
@@ -71,6 +73,7 @@ SeqId Scheduler::add(SequenceSpec spec) {
   s.params = std::move(spec.params);
   s.seed = spec.seed;
   s.choice_idx = spec.choice_idx;
+  s.prompt_logprobs = spec.prompt_logprobs;
   s.root = s.prefix = blocks_.root(spec.cache_salt);
   waiting_.insert(key(s));
   return sequences_.emplace(s.id, std::move(s)).first->first;
@@ -109,7 +112,9 @@ void Scheduler::admit(Step& step) {
     const bool is_urgent = !running_.empty() && next.priority < running_.rbegin()->first;
     if (wanted >= options_.max_batch_tokens && !is_urgent) return;
     // The last token is always computed: its logits choose the next one.
-    CachedPrefix cached = blocks_.match(next.root, std::span(next.tokens).first(next.tokens.size() - 1));
+    CachedPrefix cached = blocks_.match(wants_prompt_rows(next) ? kNoPrefix : next.root,
+                                        std::span(next.tokens).first(next.tokens.size() - 1));
+    if (cached.table.empty()) cached.prefix = next.root;
     if (!make_room_for(next, cached.table.size(), step)) {
       blocks_.release(cached.table);
       return;  // nobody overtakes it
@@ -159,15 +164,24 @@ void Scheduler::plan_chunks(Step& step) {
   int num_decodes = 0;
   for (const Key& k : running_) num_decodes += get(k.second).is_decoding() ? 1 : 0;
   int budget = options_.max_batch_tokens;
+  // One row of logits is set aside for every sequence's next token.
+  int rows = options_.max_logit_rows > 0 ? options_.max_logit_rows - num_running() : budget;
   std::vector<Chunk> prefills;
   for (auto it = running_.begin(); it != running_.end(); ++it) {  // allocate() may erase later ones
     Sequence& s = get(it->second);
     const bool is_decoding = s.is_decoding();
     if (is_decoding) num_decodes -= 1;
-    const int count = allocate(s, std::min(next_count(s), budget - num_decodes), step);
+    int most = std::min(next_count(s), budget - num_decodes);
+    if (wants_prompt_rows(s)) most = std::min(most, rows);
+    const int count = allocate(s, most, step);
     if (count == 0) continue;
     budget -= count;
-    const Chunk chunk{s.id, s.num_computed, count, s.num_computed + count == s.num_tokens()};
+    Chunk chunk{s.id, s.num_computed, count, s.num_computed + count == s.num_tokens()};
+    if (wants_prompt_rows(s)) {
+      chunk.first_prompt_row = s.num_prompt_rows;
+      chunk.num_prompt_rows = std::max(0, std::min(s.num_computed + count, s.num_prompt - 1) - s.num_prompt_rows);
+      rows -= chunk.num_prompt_rows;
+    }
     (is_decoding ? step.chunks : prefills).push_back(chunk);
   }
   step.chunks.insert(step.chunks.end(), prefills.begin(), prefills.end());
@@ -189,6 +203,10 @@ int Scheduler::allocate(Sequence& s, int count, Step& step) {
 
 int Scheduler::next_count(const Sequence& s) const {
   return options_.max_chunk > 0 ? std::min(options_.max_chunk, s.num_remaining()) : s.num_remaining();
+}
+
+bool Scheduler::wants_prompt_rows(const Sequence& s) const {
+  return s.prompt_logprobs && s.num_prompt_rows < s.num_prompt - 1;
 }
 
 void Scheduler::preempt_now(Sequence& s, Step& step) {
@@ -215,6 +233,7 @@ std::vector<SeqId> Scheduler::commit(const Step& step, std::span<const int32_t> 
                 s.num_computed);
     if (s.state == SeqState::finished) continue;
     s.num_computed += chunk.count;
+    s.num_prompt_rows += chunk.num_prompt_rows;
     keep_blocks(s);
     if (!chunk.samples) continue;
     s.tokens.push_back(tokens[i]);

@@ -22,6 +22,7 @@ struct SchedulerOptions {
   int max_batch_tokens = 2048;  // token budget of a step; >= max_batch_seqs
   int max_batch_seqs = 256;     // sequences that run at once
   int max_chunk = 0;            // longest prefill chunk; 0: as long as the budget allows
+  int max_logit_rows = 0;       // of a step: above max_batch_seqs, or 0: as many as there are tokens
   std::vector<int32_t> eos_token_ids = {};
   std::optional<uint64_t> prefix_cache_seed = {};  // a secret; without one no kv_blocks are shared
   // For tests: every so many steps the last running sequence that has sampled since it was admitted is preempted. 0:
@@ -34,6 +35,8 @@ struct Chunk {
   int first;  // computes tokens [first, first + count)
   int count;
   bool samples;  // ends at the sequence's last token: its logits choose the next one
+  // Log-probabilities of the prompt are asked for: the logits of tokens [first_prompt_row, + num_prompt_rows) too.
+  int first_prompt_row = 0, num_prompt_rows = 0;
 };
 
 struct Step {
@@ -93,6 +96,7 @@ class Scheduler {
   Sequence& get(SeqId id);
   Key key(const Sequence& s) const { return {s.priority, s.id}; }
   int next_count(const Sequence& s) const;  // tokens it would like to compute in one step
+  bool wants_prompt_rows(const Sequence& s) const;
   void force_preemption(Step& step);
   void admit(Step& step);
   bool make_room_for(const Sequence& next, size_t num_cached_blocks, Step& step);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,6 +29,8 @@ struct SequenceSpec {
   uint32_t choice_idx = 0;           // 0..params.n - 1
   int priority = 0;                  // lower runs first
   std::string cache_salt = {};       // kv_blocks are shared between sequences of one salt only
+  // Report the log-probability of every prompt token but the first, and this many best: 0..kMaxLogprobs.
+  std::optional<int> prompt_logprobs = {};
 };
 
 struct Sequence {
@@ -43,6 +46,8 @@ struct Sequence {
   PrefixId root = kNoPrefix, prefix = kNoPrefix;  // the empty prefix; that of the first num_kept kv_blocks
   int num_kept = 0;                               // kv_blocks of its own that others may find
   int num_cached = 0;                             // prompt tokens that were in the cache when it first ran
+  std::optional<int> prompt_logprobs;
+  int num_prompt_rows = 0;  // rows of logits for them that were computed: of the prompt's tokens 0, 1, ..
   int num_preemptions = 0;
   int num_admitted = 0;  // tokens it had when it last began to run; 0: never
   SamplingParams params;

@@ -56,6 +56,8 @@ std::optional<TextDelta> Generation::digest(const Arrival& arrival) {
                   .queued_s = event.queued_s,
                   .num_tokens = 0,
                   .time = arrival.time};
+  for (const TokenLogprobs& logprobs : event.prompt_logprobs)
+    prompt_logprobs_.push_back(entry(prompt_ids_[prompt_logprobs_.size() + 1], logprobs));
   bool stopped = false;
   if (event.token) {
     const int32_t id = event.token->token;
@@ -70,10 +72,7 @@ std::optional<TextDelta> Generation::digest(const Arrival& arrival) {
       stopped = found.stopped;
     }
     if (event.token->logprobs && event.finish != FinishReason::stop)
-      delta.logprobs.push_back({.token = id,
-                                .logprob = event.token->logprobs->logprob,
-                                .text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "",
-                                .top = event.token->logprobs->top});
+      delta.logprobs.push_back(entry(id, *event.token->logprobs));
   }
   if (!stopped && event.finish != FinishReason::none) {
     StopStrings::Found found = choice.stops->push(choice.detokenizer->flush());
@@ -94,6 +93,13 @@ std::optional<TextDelta> Generation::digest(const Arrival& arrival) {
   if (delta.text.empty() && delta.logprobs.empty() && delta.finish == FinishReason::none) return std::nullopt;
   delta.num_tokens = std::exchange(choice.num_untold, 0);
   return delta;
+}
+
+LogprobEntry Generation::entry(int32_t id, const TokenLogprobs& logprobs) const {
+  return {.token = id,
+          .logprob = logprobs.logprob,
+          .text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "",
+          .top = logprobs.top};
 }
 
 std::vector<int32_t> Frontend::prompt_ids(const GenerationRequest& request) const {
@@ -132,7 +138,8 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
                       .seed = seed,
                       .choice_idx = static_cast<uint32_t>(i),
                       .priority = request.priority,
-                      .cache_salt = request.cache_salt};
+                      .cache_salt = request.cache_salt,
+                      .prompt_logprobs = request.prompt_logprobs && i == 0 ? request.sampling.logprobs : std::nullopt};
     generation->choices_[static_cast<size_t>(i)].id = engine_->submit(
         std::move(spec), [box = generation->mailbox_, i, tell = request.on_event](const SequenceEvent& e) {
           const auto now = std::chrono::steady_clock::now();

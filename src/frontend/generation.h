@@ -33,6 +33,8 @@ struct GenerationRequest {
   std::vector<std::string> stop;
   int priority = 0;
   std::string cache_salt;  // KV is shared between requests of one salt only
+  // Log-probabilities of the prompt's tokens, too; needs sampling.logprobs.
+  bool prompt_logprobs = false;
   // Called on the engine thread after each event that poll() can now take; must not block.
   std::function<void()> on_event;
 };
@@ -71,6 +73,8 @@ class Generation {
   std::optional<TextDelta> poll();
   bool is_finished() const { return num_open_ == 0; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
+  // Of the prompt's tokens from the second one on, where they were asked for; complete with the first delta.
+  const std::vector<LogprobEntry>& prompt_logprobs() const { return prompt_logprobs_; }
   // Ends every choice at the engine's next step; next() then returns their last deltas.
   void cancel();
   const std::vector<int32_t>& prompt_ids() const { return prompt_ids_; }
@@ -103,10 +107,12 @@ class Generation {
 
   Generation(Engine& engine, const Tokenizer& tokenizer) : engine_(&engine), tokenizer_(&tokenizer) {}
   std::optional<TextDelta> digest(const Arrival& arrival);
+  LogprobEntry entry(int32_t id, const TokenLogprobs& logprobs) const;
 
   Engine* engine_;
   const Tokenizer* tokenizer_;
   std::vector<int32_t> prompt_ids_;
+  std::vector<LogprobEntry> prompt_logprobs_;
   std::vector<Choice> choices_;
   size_t num_open_ = 0;
   std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();

@@ -120,6 +120,7 @@ class Simulation {
     SequenceSpec spec;
     int max_len = 0;
     int computed = 0;  // by our own count
+    int prompt_rows = 0;
     int first_step = -1;
     int64_t deadline = 0;  // step by which it must have ended
   };
@@ -142,6 +143,7 @@ class Simulation {
     if (random_() % 8 != 0) spec.params.max_tokens = max_tokens;
     spec.params.ignore_eos = random_() % 2 == 0;
     spec.seed = random_();
+    if (random_() % 4 == 0) spec.prompt_logprobs = 2;
     spec.priority = static_cast<int>(random_() % static_cast<uint32_t>(load_.num_priorities));
     Record record{.spec = spec};
     record.max_len = spec.params.max_tokens ? num_prompt + max_tokens : scheduler_.context();
@@ -188,6 +190,7 @@ class Simulation {
       decoding.erase(id);
     }
     std::set<SeqId> served;
+    int num_rows = 0;
     for (const Chunk& chunk : step.chunks) {
       const Sequence& s = scheduler_.sequence(chunk.seq);
       Record& record = records_.at(chunk.seq);
@@ -202,8 +205,21 @@ class Simulation {
       ASSERT_LE(chunk.first + chunk.count, s.num_tokens());
       ASSERT_EQ(chunk.samples, chunk.first + chunk.count == s.num_tokens());
       ASSERT_LE(chunk.count, options_.max_chunk > 0 ? options_.max_chunk : options_.max_batch_tokens);
+      num_rows += chunk.num_prompt_rows + (chunk.samples ? 1 : 0);
+      if (chunk.num_prompt_rows > 0) {
+        ASSERT_EQ(chunk.first_prompt_row, record.prompt_rows) << "each once";
+        ASSERT_GE(chunk.first_prompt_row, chunk.first);
+        ASSERT_LE(chunk.first_prompt_row + chunk.num_prompt_rows, chunk.first + chunk.count);
+        record.prompt_rows += chunk.num_prompt_rows;
+      }
+      if (chunk.samples) {
+        ASSERT_EQ(record.prompt_rows, record.spec.prompt_logprobs ? s.num_prompt - 1 : 0);
+      }
       record.computed += chunk.count;
       if (record.first_step < 0) record.first_step = now_;
+    }
+    if (options_.max_logit_rows > 0) {
+      ASSERT_LE(num_rows, options_.max_logit_rows);
     }
     for (const SeqId id : decoding) {
       if (served.count(id) != 0) continue;
@@ -248,7 +264,8 @@ class Simulation {
   void check_first_come_first_served() const {
     std::map<int, int> latest;  // priority -> first step of the last one that started
     for (const auto& [id, record] : records_) {
-      if (record.first_step < 0) continue;  // cancelled before
+      if (record.first_step < 0) continue;        // cancelled before
+      if (record.spec.prompt_logprobs) continue;  // it may have to wait for rows of logits
       int& step = latest[record.spec.priority];
       ASSERT_GE(record.first_step, step) << "seq " << id << " overtook";
       step = record.first_step;
@@ -280,6 +297,7 @@ TEST(SchedulerRandom, EverythingEndsAsIfAlone) {
     options.num_kv_blocks =
         (options.max_model_len + options.block_size - 1) / options.block_size * pick({1, 1, 2, 8}) + pick({0, 1});
     options.max_chunk = pick({0, 0, 1, 7, 64});
+    if (pick({0, 1}) != 0) options.max_logit_rows = options.max_batch_seqs + pick({1, 5, 64});
     options.preempt_every = pick({0, 0, 0, 2, 5});
     options.eos_token_ids = {kEos};
     if (pick({0, 1}) != 0) options.prefix_cache_seed = round;

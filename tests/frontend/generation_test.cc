@@ -177,6 +177,32 @@ TEST(Generation, Logprobs) {
   }
 }
 
+// What the prompt's tokens are given is what they got when they were chosen, whatever chunks they came in.
+TEST(Generation, LogprobsOfThePrompt) {
+  GenerationRequest r = greedy(70);
+  r.sampling.logprobs = 3;
+  const Finished chosen = run(r)[0];
+  std::vector<int32_t> prompt = loaded().tokenizer.encode(std::get<std::string>(r.prompt));
+  const size_t first = prompt.size();
+  prompt.insert(prompt.end(), chosen.ids.begin(), chosen.ids.end());
+  r.prompt = prompt;
+  r.prompt_logprobs = true;
+  r.sampling.max_tokens = 2;
+  r.sampling.n = 2;
+  const std::unique_ptr<Generation> g = loaded().frontend.submit(r);
+  while (g->next()) {
+  }
+  const std::vector<LogprobEntry>& found = g->prompt_logprobs();
+  ASSERT_EQ(found.size(), prompt.size() - 1);
+  for (size_t i = 0; i < chosen.logprobs.size(); ++i) {
+    const LogprobEntry &want = chosen.logprobs[i], &got = found[first - 1 + i];
+    EXPECT_EQ(got.token, want.token);
+    EXPECT_EQ(got.logprob, want.logprob);
+    ASSERT_EQ(got.top.size(), want.top.size());
+    for (size_t j = 0; j < want.top.size(); ++j) EXPECT_EQ(got.top[j].logprob, want.top[j].logprob);
+  }
+}
+
 TEST(Generation, Cancel) {
   GenerationRequest r = greedy(100);
   r.sampling.n = 2;
