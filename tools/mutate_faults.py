@@ -191,8 +191,8 @@ FAULTS = [
     Fault(
         "rows that begin inside a split fold into what was there",
         CPU + "attention_tile_body.h",
-        "const bool is_first = r >= begun;",
-        "const bool is_first = block % kBlocksPerSplit == 0;",
+        "int begun = end_row;",
+        "int begun = tile.num_rows;",
         (ATTENTION,),
     ),
     Fault(
