@@ -17,8 +17,9 @@ struct Options {
   api::LoadOptions load;
   api::ServeOptions serve;
   std::string key_file;
-  double drain_s = 0, keep_alive_s = 0, write_timeout_s = 0;
+  double drain_s = 0, keep_alive_s = 0, header_s = 0, body_s = 0, idle_s = 0, write_s = 0;
   bool quiet = false;
+  std::string reasoning_parser = "none";
 };
 
 // One key a line; empty lines and lines that begin with # are no keys.
@@ -35,9 +36,13 @@ void read_keys(const std::string& file, std::vector<std::string>& keys) {
 int run_serve(Options o) {
   if (!o.key_file.empty()) read_keys(o.key_file, o.serve.api_keys);
   if (const char* key = std::getenv("COMET_API_KEY"); key != nullptr && *key != '\0') o.serve.api_keys.push_back(key);
+  o.serve.splits_reasoning = o.reasoning_parser == "think";
   o.serve.drain_timeout = api::Seconds(o.drain_s);
   o.serve.keep_alive_interval = api::Seconds(o.keep_alive_s);
-  o.serve.write_timeout = api::Seconds(o.write_timeout_s);
+  o.serve.header_timeout = api::Seconds(o.header_s);
+  o.serve.body_timeout = api::Seconds(o.body_s);
+  o.serve.idle_timeout = api::Seconds(o.idle_s);
+  o.serve.write_timeout = api::Seconds(o.write_s);
   check_memory(o.load, o.quiet);
   ProgressBar bar("loading", o.quiet);
   api::serve(
@@ -65,7 +70,10 @@ void add_serve(CLI::App& app, Run& run) {
   api::ServeOptions& s = o->serve;
   o->drain_s = s.drain_timeout.count();
   o->keep_alive_s = s.keep_alive_interval.count();
-  o->write_timeout_s = s.write_timeout.count();
+  o->header_s = s.header_timeout.count();
+  o->body_s = s.body_timeout.count();
+  o->idle_s = s.idle_timeout.count();
+  o->write_s = s.write_timeout.count();
   CLI::App* c = app.add_subcommand("serve", "Serve a model over HTTP with OpenAI's API");
   add_model_options(*c, o->load);
   c->add_option("--host", s.host, "Address to listen on; beyond loopback it needs keys or --no-auth");
@@ -79,17 +87,28 @@ void add_serve(CLI::App& app, Run& run) {
   c->add_option("--tls-cert", s.tls_cert, "Certificate chain, PEM");
   c->add_option("--tls-key", s.tls_key, "Private key, PEM");
   c->add_option("--chat-template", o->load.chat_template, "Jinja template file, instead of the model's own");
+  c->add_option("--reasoning-parser", o->reasoning_parser,
+                "think: what stands between <think> and </think> becomes reasoning_content")
+      ->check(CLI::IsMember({"none", "think"}))
+      ->capture_default_str();
   c->add_option("--max-queue", s.max_queue, "Requests that may wait beside those that run; more get a 503")
       ->check(CLI::NonNegativeNumber);
   c->add_option("--max-connections", s.max_connections, "Open connections")->check(CLI::PositiveNumber);
+  c->add_option("--max-header", s.max_header_bytes, "Largest request header")->transform(CLI::AsSizeValue(false));
   c->add_option("--max-body", s.max_body_bytes, "Largest request body")->transform(CLI::AsSizeValue(false));
   c->add_option("--rate-limit", s.rate_limit, "Requests a second of one key or address (default: no limit)")
       ->check(CLI::NonNegativeNumber);
   c->add_option("--send-buffer", s.send_buffer, "Bytes that a client may leave unread in the kernel")
       ->transform(CLI::AsSizeValue(false));
-  c->add_option("--write-timeout", o->write_timeout_s, "Seconds until a client that reads nothing is cut off");
-  c->add_option("--keep-alive", o->keep_alive_s, "Seconds between comments in a stream that has nothing to say");
-  c->add_option("--drain-timeout", o->drain_s, "Seconds for open requests after SIGTERM");
+  c->add_option("--header-timeout", o->header_s, "Seconds for a request's header")->check(CLI::PositiveNumber);
+  c->add_option("--body-timeout", o->body_s, "Seconds for a request's body")->check(CLI::PositiveNumber);
+  c->add_option("--idle-timeout", o->idle_s, "Seconds that a connection may say nothing")->check(CLI::PositiveNumber);
+  c->add_option("--write-timeout", o->write_s, "Seconds until a client that reads nothing is cut off")
+      ->check(CLI::PositiveNumber);
+  c->add_option("--keep-alive", o->keep_alive_s, "Seconds between comments in a stream that has nothing to say")
+      ->check(CLI::PositiveNumber);
+  c->add_option("--drain-timeout", o->drain_s, "Seconds for open requests after SIGTERM")
+      ->check(CLI::NonNegativeNumber);
   c->add_option("--metrics-prefix", s.metrics_prefix, "Of the metrics' names; vllm fits dashboards made for vLLM");
   c->add_option("--log-file", s.log_file, "Append JSON lines to this file instead of standard error");
   c->add_flag("!--no-request-log", s.log_requests, "Log events only");

@@ -24,6 +24,7 @@ struct ServeOptions {
   std::vector<std::string> cors_origins;   // none: no page of another origin may call
   std::string tls_cert, tls_key;           // PEM files; both or none
   std::string metrics_prefix = "comet";
+  bool splits_reasoning = false;  // chat: what stands between <think> and </think> becomes reasoning_content
 
   size_t max_header_bytes = 16 << 10, max_body_bytes = 32 << 20;
   int max_connections = 4096;

@@ -55,8 +55,11 @@ void serve(const LoadOptions& load, const ServeOptions& options,
   std::optional<Runtime> runtime;  // outlives the server
   server::HttpServer http(options, COMET_VERSION);
   on_listening(http.url());
-  http.serve([&]() -> server::ServedModel {
-    Runtime& r = runtime.emplace(load, progress);
+  http.serve([&](const std::atomic<bool>& is_stopping) -> server::ServedModel {
+    Runtime& r = runtime.emplace(load, [&](int done, int total) {
+      if (is_stopping) throw Error("loading was stopped");
+      if (progress) progress(done, total);
+    });
     on_ready(r.info());
     return {.engine = r.engine.get(),
             .tokenizer = &r.tokenizer,

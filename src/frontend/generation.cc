@@ -71,7 +71,7 @@ std::optional<TextDelta> Generation::digest(const Arrival& arrival) {
       delta.text = std::move(found.text);
       stopped = found.stopped;
     }
-    if (event.token->logprobs && event.finish != FinishReason::stop)
+    if (event.token->logprobs && (event.finish != FinishReason::stop || wants_prompt_logprobs_))
       delta.logprobs.push_back(entry(id, *event.token->logprobs));
   }
   if (!stopped && event.finish != FinishReason::none) {
@@ -115,8 +115,11 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
   validate(request.sampling, vocab_size_);
   std::unique_ptr<Generation> generation(new Generation(*engine_, *tokenizer_));
   generation->prompt_ids_ = prompt_ids(request);
+  generation->wants_prompt_logprobs_ = request.prompt_logprobs;
   const std::vector<int32_t>& prompt = generation->prompt_ids_;
   if (prompt.empty()) throw_invalid("the prompt is empty: it must have at least one token");
+  for (const int32_t id : prompt)
+    if (id < 0 || id >= vocab_size_) throw_invalid("the prompt's token {} is not in 0..{}", id, vocab_size_ - 1);
   const int context = engine_->context(), num_prompt = static_cast<int>(prompt.size());
   if (num_prompt >= context)
     throw_invalid("the prompt has {} tokens; with one token to generate the context of {} tokens is exceeded",

@@ -33,7 +33,7 @@ struct GenerationRequest {
   std::vector<std::string> stop;
   int priority = 0;
   std::string cache_salt;  // KV is shared between requests of one salt only
-  // Log-probabilities of the prompt's tokens, too; needs sampling.logprobs.
+  // Log-probabilities of the prompt's tokens, too, and of one that ends the answer; needs sampling.logprobs.
   bool prompt_logprobs = false;
   // Called on the engine thread after each event that poll() can now take; must not block.
   std::function<void()> on_event;
@@ -72,6 +72,7 @@ class Generation {
   // The same without waiting: none also when there is nothing yet.
   std::optional<TextDelta> poll();
   bool is_finished() const { return num_open_ == 0; }
+  bool is_finished(int choice) const { return choices_[static_cast<size_t>(choice)].is_finished; }
   int num_choices() const { return static_cast<int>(choices_.size()); }
   // Of the prompt's tokens from the second one on, where they were asked for; complete with the first delta.
   const std::vector<LogprobEntry>& prompt_logprobs() const { return prompt_logprobs_; }
@@ -113,6 +114,7 @@ class Generation {
   const Tokenizer* tokenizer_;
   std::vector<int32_t> prompt_ids_;
   std::vector<LogprobEntry> prompt_logprobs_;
+  bool wants_prompt_logprobs_ = false;
   std::vector<Choice> choices_;
   size_t num_open_ = 0;
   std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();

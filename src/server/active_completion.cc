@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <ctime>
+#include <span>
 
 #include "server/service.h"
 
@@ -9,6 +11,14 @@ namespace {
 // Clients of one key share KV, those of different ones do not learn of each other's prompts.
 std::string salt_of(const std::string& client, const std::string& cache_salt) {
   return client.empty() && cache_salt.empty() ? std::string() : client + '\0' + cache_salt;
+}
+
+// Some templates open the thinking themselves.
+bool opens_thinking(const Tokenizer& tokenizer, std::span<const int32_t> prompt) {
+  constexpr size_t kTail = 16;  // tokens: enough for the tag and white space
+  std::string tail = tokenizer.decode(prompt.last(std::min(prompt.size(), kTail)), false);
+  tail.erase(tail.find_last_not_of(" \t\r\n") + 1);
+  return tail.ends_with("<think>");
 }
 
 }  // namespace
@@ -32,6 +42,7 @@ ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, 
   const int num_prompts = is_chat ? 1 : static_cast<int>(request_.prompts.size()), n = request_.params.n;
   service.reserve(num_prompts * n);
   num_reserved_ = num_prompts * n;
+  has_begun_.resize(static_cast<size_t>(num_reserved_));
   try {
     for (int p = 0; p < num_prompts; ++p) {
       if (is_chat) {
@@ -39,17 +50,19 @@ ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, 
       } else {
         std::visit([&](const auto& prompt) { g.prompt = prompt; }, request_.prompts[static_cast<size_t>(p)]);
       }
-      Part part{.generation = frontend.submit(g), .last_token = std::vector(static_cast<size_t>(n), start_)};
-      usage_.num_prompt += static_cast<int>(part.generation->prompt_ids().size());
+      g.prompt_logprobs = request_.echo && request_.wants_logprobs();
+      Part part{.generation = frontend.submit(g),
+                .last_token = std::vector(static_cast<size_t>(n), start_),
+                .echoed = {},
+                .is_thinking = false};
+      const std::vector<int32_t>& ids = part.generation->prompt_ids();
+      usage_.num_prompt += static_cast<int>(ids.size());
       num_open_ += n;
-      for (int i = 0; i < n; ++i) {
-        std::string echoed;
-        if (request_.echo) {
-          const auto* text = std::get_if<std::string>(&g.prompt);
-          echoed = text != nullptr ? *text : model.tokenizer->decode(part.generation->prompt_ids());
-        }
-        response_.begin_with(p * n + i, echoed);
+      if (request_.echo) {
+        const auto* text = std::get_if<std::string>(&g.prompt);
+        part.echoed = text != nullptr ? *text : model.tokenizer->decode(ids);
       }
+      part.is_thinking = is_chat && service.options_.splits_reasoning && opens_thinking(*model.tokenizer, ids);
       parts_.push_back(std::move(part));
     }
   } catch (...) {
@@ -59,13 +72,14 @@ ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, 
 }
 
 ActiveCompletion::~ActiveCompletion() {
-  parts_.clear();  // cancels
   service_->num_open_ -= num_reserved_;
-  if (num_open_ > 0 && service_->metrics() != nullptr)
-    service_->metrics()->finished({.reason = "cancelled",
-                                   .num_prompt = usage_.num_prompt,
-                                   .num_output = usage_.num_output,
-                                   .seconds = Seconds(Clock::now() - start_).count()});
+  for (const Part& part : parts_)
+    for (int i = 0; i < part.generation->num_choices(); ++i)
+      if (!part.generation->is_finished(i))
+        service_->metrics()->finished({.reason = "cancelled",
+                                       .num_prompt = static_cast<int>(part.generation->prompt_ids().size()),
+                                       .num_output = static_cast<int>(part.generation->output_ids(i).size()),
+                                       .seconds = Seconds(Clock::now() - start_).count()});
 }
 
 void ActiveCompletion::note(Part& part, const TextDelta& delta) {
@@ -93,6 +107,17 @@ void ActiveCompletion::note(Part& part, const TextDelta& delta) {
                     .seconds = Seconds(delta.time - start_).count()});
 }
 
+// What an answer begins with, some of which is known with the first delta only.
+void ActiveCompletion::begin_choice(const Part& part, int index) {
+  if (has_begun_[static_cast<size_t>(index)]) return;
+  response_.begin_with(index, part.echoed);
+  const std::vector<int32_t>& ids = part.generation->prompt_ids();
+  if (request_.echo && request_.wants_logprobs())
+    response_.begin_with_logprobs(index, ids.front(), part.generation->prompt_logprobs());
+  if (request_.endpoint == Endpoint::chat && service_->options_.splits_reasoning)
+    response_.split_reasoning(index, part.is_thinking);
+}
+
 // Gives every delta there is to take(index, delta) until it answers false.
 template <typename Take>
 bool ActiveCompletion::take_deltas(const Take& take) {
@@ -100,7 +125,9 @@ bool ActiveCompletion::take_deltas(const Take& take) {
     Part& part = parts_[p];
     while (std::optional<TextDelta> delta = part.generation->poll()) {
       note(part, *delta);
-      if (!take(static_cast<int>(p) * request_.params.n + delta->choice, *delta)) return false;
+      const int index = static_cast<int>(p) * request_.params.n + delta->choice;
+      begin_choice(part, index);
+      if (!take(index, *delta)) return false;
     }
   }
   return true;
@@ -110,10 +137,8 @@ std::string ActiveCompletion::poll_events(size_t most) {
   std::string out;
   if (is_closed_) return out;
   take_deltas([&](int index, const TextDelta& delta) {
-    if (!is_opened_) {
-      is_opened_ = true;
-      for (int i = 0; i < num_reserved_; ++i) out += response_.opening_event(i);
-    }
+    if (!has_begun_[static_cast<size_t>(index)]) out += response_.opening_event(index);
+    has_begun_[static_cast<size_t>(index)] = true;
     out += delta.finish == FinishReason::error ? sse_event(to_json(ApiError(500, "generation_failed", delta.error)))
                                                : response_.event(index, delta, usage_);
     return out.size() < most;
@@ -126,6 +151,7 @@ std::string ActiveCompletion::poll_events(size_t most) {
 
 void ActiveCompletion::collect() {
   take_deltas([&](int index, const TextDelta& delta) {
+    has_begun_[static_cast<size_t>(index)] = true;
     response_.add(index, delta);
     return true;
   });

@@ -2,7 +2,6 @@
 // The parts of Boost.Asio and Beast that the server uses.
 #pragma once
 
-#include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -20,6 +19,9 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/ssl.hpp>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <utility>
 
 namespace comet::server {
 
@@ -37,21 +39,36 @@ class Wakeup : public std::enable_shared_from_this<Wakeup> {
 
   // Any thread; wakes the coroutine, or keeps it from falling asleep.
   void notify() {
-    if (is_set_.exchange(true)) return;
-    asio::post(timer_.get_executor(), [self = shared_from_this()] { self->timer_.cancel(); });
+    std::lock_guard lock(mutex_);
+    if (is_set_ || !timer_) return;
+    is_set_ = true;
+    asio::post(timer_->get_executor(), [self = shared_from_this()] {
+      if (self->timer_) self->timer_->cancel();
+    });
   }
-  // False when the time ran out.
+  // The io thread: notify() does nothing from here on. The engine may call it when the io thread is long gone.
+  void detach() {
+    std::lock_guard lock(mutex_);
+    timer_.reset();
+  }
+  // The io thread. False when the time ran out.
   asio::awaitable<bool> wait(std::chrono::steady_clock::duration most) {
-    if (!is_set_) {
-      timer_.expires_after(most);
-      co_await timer_.async_wait(kAwaitTuple);
-    }
-    co_return is_set_.exchange(false);
+    if (take()) co_return true;
+    timer_->expires_after(most);
+    const auto [ec] = co_await timer_->async_wait(kAwaitTuple);
+    take();
+    co_return ec == asio::error::operation_aborted;
   }
 
  private:
-  asio::steady_timer timer_;
-  std::atomic<bool> is_set_{false};
+  bool take() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(is_set_, false);
+  }
+
+  std::mutex mutex_;
+  std::optional<asio::steady_timer> timer_;
+  bool is_set_ = false;
 };
 
 }  // namespace comet::server

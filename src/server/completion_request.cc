@@ -186,7 +186,7 @@ const std::vector<Field>& fields() {
       {"metadata", In::both, "Taken and not used.", {{"type", "object"}}, ignore},
       {"store", In::chat, "Nothing is stored.", only(false), ignore},
       {"service_tier", In::chat, "There is one.", {{"enum", {"auto", "default"}}}, ignore},
-      {"best_of", In::completions, "Must not be above n: nothing is ranked.", integer(1, 1), ignore},
+      {"best_of", In::completions, "Must not be above n: nothing is ranked.", integer(1, kMaxChoices), ignore},
       {"suffix", In::completions, "Not supported.", only(""), ignore},
   };
   return table;
@@ -259,6 +259,8 @@ CompletionRequest parse_completion_request(Endpoint endpoint, const Json& body, 
   const auto given = [&](const char* name) { return body.contains(name) && !body[name].is_null(); };
   if (given("top_logprobs") && !(given("logprobs") && body["logprobs"] == true))
     throw bad_field("top_logprobs", "needs \"logprobs\": true");
+  if (given("best_of") && as<int>(body["best_of"]) > r.params.n) throw bad_field("best_of", "is above n");
+  if (r.echo && r.wants_logprobs() && r.params.n > 1) throw bad_field("n", "must be 1 for echo with logprobs");
   if (given("stream_options") && !r.stream) throw bad_field("stream_options", "needs \"stream\": true");
   if (r.params.max_tokens && r.params.min_tokens > *r.params.max_tokens)
     throw bad_field("min_tokens", "is above max_tokens");

@@ -51,30 +51,42 @@ void CompletionResponse::begin_with(int index, const std::string& prompt) {
   c.num_characters = num_characters(prompt);
 }
 
+void CompletionResponse::begin_with_logprobs(int index, int32_t first_token, const std::vector<LogprobEntry>& entries) {
+  std::vector<LogprobEntry> all = {{.token = first_token,
+                                    .text = tokenizer_->has_id(first_token) ? tokenizer_->token_bytes(first_token) : "",
+                                    .top = {}}};
+  all.insert(all.end(), entries.begin(), entries.end());
+  Json lists = logprob_lists(all, 0);
+  lists["token_logprobs"][0] = lists["top_logprobs"][0] = Json();  // nothing stands before it
+  choice(index).logprobs = std::move(lists);
+}
+
+void CompletionResponse::split_reasoning(int index, bool is_thinking) { choice(index).splitter.emplace(is_thinking); }
+
 Json CompletionResponse::token_entry(int32_t id, float logprob) const {
   const std::string text = tokenizer_->has_id(id) ? tokenizer_->token_bytes(id) : "";
   return {{"token", text}, {"logprob", logprob}, {"bytes", bytes_of(text)}};
 }
 
-// Chat: {"content": [{token, logprob, bytes, top_logprobs}]}. Completions: four lists of one length.
-Json CompletionResponse::logprobs_of(Choice& choice, const std::vector<LogprobEntry>& entries) const {
-  if (is_chat()) {
-    Json content = Json::array();
-    for (const LogprobEntry& e : entries) {
-      Json entry = token_entry(e.token, e.logprob);
-      entry["top_logprobs"] = Json::array();
-      for (const TokenLogprob& t : e.top) entry["top_logprobs"].push_back(token_entry(t.token, t.logprob));
-      content.push_back(std::move(entry));
-    }
-    return {{"content", std::move(content)}, {"refusal", nullptr}};
+Json CompletionResponse::logprobs_of(const Choice& choice, const std::vector<LogprobEntry>& entries) const {
+  if (!is_chat()) return logprob_lists(entries, choice.num_characters);
+  Json content = Json::array();
+  for (const LogprobEntry& e : entries) {
+    Json entry = token_entry(e.token, e.logprob);
+    entry["top_logprobs"] = Json::array();
+    for (const TokenLogprob& t : e.top) entry["top_logprobs"].push_back(token_entry(t.token, t.logprob));
+    content.push_back(std::move(entry));
   }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json CompletionResponse::logprob_lists(const std::vector<LogprobEntry>& entries, int offset) const {
   Json tokens = Json::array(), logprobs = Json::array(), top = Json::array(), offsets = Json::array();
-  int offset = choice.num_characters;
   for (const LogprobEntry& e : entries) {
     tokens.push_back(e.text);
     logprobs.push_back(e.logprob);
     offsets.push_back(offset);
-    offset += num_characters(e.text);
+    if (!tokenizer_->is_special(e.token)) offset += num_characters(e.text);  // BOS is not in the text
     Json best = Json::object();
     for (const TokenLogprob& t : e.top)
       best[tokenizer_->has_id(t.token) ? tokenizer_->token_bytes(t.token) : ""] = t.logprob;
@@ -82,6 +94,14 @@ Json CompletionResponse::logprobs_of(Choice& choice, const std::vector<LogprobEn
     top.push_back(std::move(best));
   }
   return {{"tokens", tokens}, {"token_logprobs", logprobs}, {"top_logprobs", top}, {"text_offset", offsets}};
+}
+
+ReasoningSplitter::Texts CompletionResponse::texts_of(Choice& choice, const TextDelta& delta) {
+  if (!choice.splitter) return {.reasoning = {}, .content = delta.text};
+  ReasoningSplitter::Texts texts = choice.splitter->push(delta.text);
+  if (delta.finish == FinishReason::none) return texts;
+  const ReasoningSplitter::Texts rest = choice.splitter->flush();
+  return {.reasoning = texts.reasoning + rest.reasoning, .content = texts.content + rest.content};
 }
 
 Json CompletionResponse::frame(const char* object_suffix) const {
@@ -103,18 +123,25 @@ std::string CompletionResponse::opening_event(int index) {
     return "";
   else
     out["choices"] =
-        Json::array({{{"index", index}, {"text", c.text}, {"logprobs", nullptr}, {"finish_reason", nullptr}}});
+        Json::array({{{"index", index}, {"text", c.text}, {"logprobs", c.logprobs}, {"finish_reason", nullptr}}});
   return sse_event(out);
 }
 
 std::string CompletionResponse::event(int index, const TextDelta& delta, const Usage& usage) {
   Choice& c = choice(index);
+  const ReasoningSplitter::Texts texts = texts_of(c, delta);
+  const bool is_told = !texts.content.empty() || !texts.reasoning.empty() || !delta.logprobs.empty() ||
+                       delta.finish != FinishReason::none;
+  if (!is_told) return "";  // the beginning of a tag, perhaps
   Json out = frame(".chunk");
   Json one = {{"index", index}};
-  if (is_chat())
-    one["delta"] = delta.text.empty() ? Json::object() : Json{{"content", delta.text}};
-  else
+  if (is_chat()) {
+    one["delta"] = Json::object();
+    if (!texts.reasoning.empty()) one["delta"]["reasoning_content"] = texts.reasoning;
+    if (!texts.content.empty()) one["delta"]["content"] = texts.content;
+  } else {
     one["text"] = delta.text;
+  }
   one["logprobs"] = wants_logprobs_ && !delta.logprobs.empty() ? logprobs_of(c, delta.logprobs) : Json();
   one["finish_reason"] = delta.finish == FinishReason::none ? Json() : Json(to_string(delta.finish));
   c.num_characters += num_characters(delta.text);
@@ -140,7 +167,9 @@ void CompletionResponse::add(int index, const TextDelta& delta) {
       for (auto& [key, list] : more.items())
         if (list.is_array()) c.logprobs[key].insert(c.logprobs[key].end(), list.begin(), list.end());
   }
-  c.text += delta.text;
+  const ReasoningSplitter::Texts texts = texts_of(c, delta);
+  c.reasoning += texts.reasoning;
+  c.text += texts.content;
   c.num_characters += num_characters(delta.text);
   if (delta.finish != FinishReason::none) c.finish = to_string(delta.finish);
 }
@@ -155,6 +184,7 @@ Json CompletionResponse::whole(const Usage& usage) const {
       one["message"] = {{"role", "assistant"}, {"content", c.text}, {"refusal", nullptr}};
     else
       one["text"] = c.text;
+    if (c.splitter) one["message"]["reasoning_content"] = or_null(c.reasoning);
     one["logprobs"] = c.logprobs;
     one["finish_reason"] = or_null(c.finish);
     out["choices"].push_back(std::move(one));

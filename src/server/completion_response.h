@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "frontend/generation.h"
 #include "server/completion_request.h"
+#include "server/reasoning.h"
 
 namespace comet::server {
 
@@ -28,8 +30,12 @@ class CompletionResponse {
   CompletionResponse(const CompletionRequest& request, const Tokenizer& tokenizer, std::string id, std::string model,
                      int64_t created);
 
-  // Puts the prompt in front of a choice (echo).
+  // Before a choice's first delta. Puts the prompt in front of it (echo).
   void begin_with(int index, const std::string& prompt);
+  // The same for the prompt's log-probabilities: entries are of the second token on.
+  void begin_with_logprobs(int index, int32_t first_token, const std::vector<LogprobEntry>& entries);
+  // Tells reasoning from content; is_thinking: the prompt has opened <think> already.
+  void split_reasoning(int index, bool is_thinking);
   // Streaming: the events for what a choice begins with, and for a delta; "" where there is nothing to tell.
   std::string opening_event(int index);
   std::string event(int index, const TextDelta& delta, const Usage& usage);
@@ -42,15 +48,19 @@ class CompletionResponse {
 
  private:
   struct Choice {
-    std::string text;  // of the whole answer; streaming: what is still to be told
+    std::string text, reasoning;  // of the whole answer; streaming: what it begins with
     Json logprobs = Json();
     std::string finish;
     int num_characters = 0;  // told or collected; where the next token's text begins
+    std::optional<ReasoningSplitter> splitter;
   };
 
   bool is_chat() const { return endpoint_ == Endpoint::chat; }
   Choice& choice(int index);
-  Json logprobs_of(Choice& choice, const std::vector<LogprobEntry>& entries) const;
+  Json logprobs_of(const Choice& choice, const std::vector<LogprobEntry>& entries) const;
+  // Of completions: four lists of one length; the first token's text begins at character `offset`.
+  Json logprob_lists(const std::vector<LogprobEntry>& entries, int offset) const;
+  static ReasoningSplitter::Texts texts_of(Choice& choice, const TextDelta& delta);
   Json frame(const char* object_suffix) const;
   Json token_entry(int32_t id, float logprob) const;
 

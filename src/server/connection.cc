@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/connection.h"
 
-#include <sys/socket.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <optional>
@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxWrite = 32 << 10;  // bytes of events in one chunk
 constexpr std::chrono::seconds kLinger{2};
+constexpr std::chrono::milliseconds kLookInterval{100};
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
 Clock::duration ticks(Seconds s) { return std::chrono::duration_cast<Clock::duration>(s); }
@@ -65,7 +66,10 @@ class HttpConnection final : public Shared::Connection {
     if (!ec) peer_ = peer.address().to_string();
     shared_.connections.insert(this);
   }
-  ~HttpConnection() override { shared_.connections.erase(this); }
+  ~HttpConnection() override {
+    if (wakeup_) wakeup_->detach();
+    shared_.connections.erase(this);
+  }
 
   asio::awaitable<void> run() {
     tcp_stream().expires_after(ticks(options().header_timeout));
@@ -86,7 +90,10 @@ class HttpConnection final : public Shared::Connection {
     if (active_) active_->cancel();
     if (wakeup_) wakeup_->notify();
   }
-  void close() override { tcp_stream().close(); }
+  void close() override {
+    end_request();
+    tcp_stream().close();
+  }
 
  private:
   const ServerOptions& options() const { return shared_.options; }
@@ -95,15 +102,17 @@ class HttpConnection final : public Shared::Connection {
 
   // False when the client has nothing more to say, or not in time, or nothing that is HTTP.
   asio::awaitable<bool> read_header() {
+    const Service::State state = shared_.service.state();
+    if (state == Service::State::draining || state == Service::State::failed) co_return false;
+    is_idle_ = true;
+    method_.clear();
+    route_.clear();
     parser_.emplace();
     parser_->header_limit(static_cast<std::uint32_t>(options().max_header_bytes));
     parser_->body_limit(options().max_body_bytes);
     if (buffer_.size() == 0) {
-      is_idle_ = true;
-      if (shared_.service.state() == Service::State::draining) co_return false;
       tcp_stream().expires_after(ticks(options().idle_timeout));
       const auto [ec, n] = co_await stream_.async_read_some(buffer_.prepare(4096), kAwaitTuple);
-      is_idle_ = false;
       if (ec) co_return false;
       buffer_.commit(n);
     }
@@ -111,6 +120,7 @@ class HttpConnection final : public Shared::Connection {
     id_.clear();
     tcp_stream().expires_after(ticks(options().header_timeout));
     const auto [ec, n] = co_await http::async_read_header(stream_, buffer_, *parser_, kAwaitTuple);
+    is_idle_ = false;
     if (!ec) co_return true;
     if (is_http_error(ec)) co_await refuse_unread(ec);
     co_return false;
@@ -123,7 +133,7 @@ class HttpConnection final : public Shared::Connection {
 
   // What is on the wire is no request that can be read: one answer, then the end.
   asio::awaitable<void> refuse_unread(boost::system::error_code ec) {
-    id_ = random_id();
+    if (id_.empty()) id_ = random_id();
     is_readable_ = false;
     Reply reply = error_reply(unread_error(ec));
     co_await send(reply);
@@ -158,6 +168,8 @@ class HttpConnection final : public Shared::Connection {
           co_return !is_gone_ && parser_->keep_alive() && !is_ending_;
         }
         if (!is_gone_) reply = json_reply(200, whole_);
+      } else if (!route.takes_body) {
+        reply = route.run(shared_.service, parser_->get().body(), shared_.openapi);
       } else {
         const auto work = [&] { return route.run(shared_.service, parser_->get().body(), shared_.openapi); };
         reply = co_await run_on_worker(work);
@@ -193,7 +205,7 @@ class HttpConnection final : public Shared::Connection {
   }
 
   asio::awaitable<bool> read_body() {
-    if (beast::iequals(head()[http::field::expect], "100-continue")) {
+    if (head().version() >= 11 && beast::iequals(head()[http::field::expect], "100-continue")) {
       const auto [ec, n] = co_await asio::async_write(stream_, asio::buffer(kContinue), kAwaitTuple);
       if (ec) co_return false;
     }
@@ -224,6 +236,7 @@ class HttpConnection final : public Shared::Connection {
   }
 
   asio::awaitable<void> complete(Endpoint endpoint) {
+    if (wakeup_) wakeup_->detach();
     wakeup_ = std::make_shared<Wakeup>(co_await asio::this_coro::executor);
     const std::string id = (endpoint == Endpoint::chat ? "chatcmpl-" : "cmpl-") + id_;
     tcp_stream().expires_never();
@@ -239,6 +252,7 @@ class HttpConnection final : public Shared::Connection {
     if (failure_ && !is_gone_) {
       if (!is_begun_) std::rethrow_exception(failure_);
       is_gone_ = true;  // cut off: it does not read
+      log_failure();
     }
     if (!active_->is_streaming() && !is_gone_) whole_ = dump(active_->whole());
     active_->cancel();
@@ -276,22 +290,36 @@ class HttpConnection final : public Shared::Connection {
     }
   }
 
-  // Returns when the client has closed its side: nobody will read the answer.
+  // What failed is the client's connection, or ours to explain.
+  void log_failure() {
+    try {
+      std::rethrow_exception(failure_);
+    } catch (const boost::system::system_error&) {
+    } catch (const std::exception& e) {
+      shared_.log.event("error", fmt::format("request {}: {}", id_, e.what()));
+    }
+  }
+
+  bool has_client_closed() {
+    pollfd fd{.fd = tcp_stream().socket().native_handle(), .events = POLLRDHUP, .revents = 0};
+    return ::poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+  }
+
+  // Returns when the client has closed its side: nobody will read the answer. Bytes that wait to be read (the next
+  // request, or TLS's farewell) hide the end behind them: then it is looked for now and then.
   asio::awaitable<void> watch_client() {
     if (buffer_.size() == 0) {
       const auto [ec] = co_await tcp_stream().socket().async_wait(tcp::socket::wait_read, kAwaitTuple);
       if (ec == asio::error::operation_aborted) co_return;  // pump() is through
-      char byte;
-      const ssize_t n = ec ? 0 : ::recv(tcp_stream().socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-      if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-        is_gone_ = true;
-        active_->cancel();
-        co_return;
-      }
     }
-    // It has sent the next request already; from here on only writing shows whether it is there.
-    asio::steady_timer never(co_await asio::this_coro::executor, asio::steady_timer::time_point::max());
-    co_await never.async_wait(asio::use_awaitable);
+    asio::steady_timer pause(co_await asio::this_coro::executor);
+    while (!has_client_closed()) {
+      pause.expires_after(kLookInterval);
+      const auto [ec] = co_await pause.async_wait(kAwaitTuple);
+      if (ec) co_return;
+    }
+    is_gone_ = true;
+    active_->cancel();
   }
 
   template <typename Message>
@@ -348,12 +376,17 @@ class HttpConnection final : public Shared::Connection {
     if (!reply.allow.empty()) message.set(http::field::allow, reply.allow);
     if (reply.is_preflight) {
       message.set(http::field::access_control_allow_methods, "GET, POST");
-      message.set(http::field::access_control_allow_headers, "Authorization, Content-Type, X-Request-Id");
+      message.set(http::field::access_control_allow_headers, "Authorization, Content-Type, *");
     }
-    const bool keeps = is_complete && parser_->keep_alive() && shared_.service.state() != Service::State::draining;
+    const Service::State state = shared_.service.state();
+    const bool keeps =
+        is_complete && parser_->keep_alive() && state != Service::State::draining && state != Service::State::failed;
     message.keep_alive(keeps);
     message.body() = std::move(reply.body);
     message.prepare_payload();
+    if (method_ == "HEAD") {  // Content-Length stays
+      message.body().clear();
+    }
     tcp_stream().expires_after(ticks(options().write_timeout));
     const auto [ec, n] = co_await http::async_write(stream_, message, kAwaitTuple);
     log(ec ? 499 : reply.status);
@@ -376,7 +409,7 @@ class HttpConnection final : public Shared::Connection {
 
   void log(int status) {
     Json line = {{"request_id", id_}, {"peer", peer_},
-                 {"method", method_}, {"path", route_},
+                 {"method", method_}, {"path", route_.empty() ? Json() : Json(route_)},
                  {"status", status},  {"ms", std::chrono::duration<double, std::milli>(Clock::now() - start_).count()}};
     if (active_) {
       line["prompt_tokens"] = active_->usage().num_prompt;
@@ -385,7 +418,8 @@ class HttpConnection final : public Shared::Connection {
       line["finish_reason"] = active_->finish_reason();
     }
     shared_.log.request(line);
-    if (shared_.service.metrics() != nullptr) shared_.service.metrics()->answered(route_, status);
+    if (shared_.service.metrics() != nullptr)
+      shared_.service.metrics()->answered(route_.empty() ? "other" : route_, status);
     active_.reset();
     route_.clear();
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/gate.h"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 
@@ -42,7 +43,11 @@ std::string_view authority(std::string_view origin) {
 
 }  // namespace
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+bool is_loopback(const std::string& host) {
+  if (host == "localhost" || host == "::1") return true;
+  in_addr address{};  // an address, not a name that begins like one: 127.example.org is anybody's
+  return host.starts_with("127.") && inet_pton(AF_INET, host.c_str(), &address) == 1;
+}
 
 Gate::Gate(const ServerOptions& options)
     : checks_host_(options.api_keys.empty() && !options.no_auth),

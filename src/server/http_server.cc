@@ -50,6 +50,8 @@ struct HttpServer::State {
     acceptor.set_option(asio::socket_base::reuse_address(true), ec), check();
     acceptor.bind(endpoint, ec), check();
     acceptor.listen(asio::socket_base::max_listen_connections, ec), check();
+    signals.add(SIGTERM);
+    signals.add(SIGINT);
   }
 
   void load_certificate() {
@@ -105,7 +107,11 @@ struct HttpServer::State {
       co_await timer.async_wait(kAwaitTuple);
     }
     const bool has_failed = service.state() == Service::State::failed;
-    log.event("info", has_failed ? "the engine failed" : "shutting down: open requests may finish");
+    if (has_failed)
+      log.event("error", service.failure());
+    else
+      log.event("info", "shutting down");
+    is_stopping = true;
     if (!has_failed) service.set_state(Service::State::draining);
     boost::system::error_code ignored;
     acceptor.close(ignored);
@@ -152,7 +158,7 @@ struct HttpServer::State {
   tcp::acceptor acceptor{io};
   asio::signal_set signals{io};
   std::optional<asio::ssl::context> tls;
-  std::atomic<bool> load_error{false};
+  std::atomic<bool> load_error{false}, is_stopping{false};
   int num_signals = 0;
   bool is_over = false;
 };
@@ -175,18 +181,17 @@ std::string HttpServer::url() const {
 
 const Service& HttpServer::service() const { return state_->service; }
 
-void HttpServer::serve(const std::function<ServedModel()>& load) {
+void HttpServer::serve(const std::function<ServedModel(const std::atomic<bool>& is_stopping)>& load) {
   State& s = *state_;
-  s.signals.add(SIGTERM);
-  s.signals.add(SIGINT);
   std::exception_ptr error;
   std::thread loader([&] {
     try {
-      ServedModel model = load();
+      ServedModel model = load(s.is_stopping);
       asio::post(s.io, [&s, m = std::move(model)]() mutable {
         if (s.service.state() == Service::State::loading) s.service.set_model(std::move(m));
       });
     } catch (...) {
+      if (s.is_stopping) return;  // by request
       error = std::current_exception();
       s.load_error = true;
     }
@@ -197,7 +202,7 @@ void HttpServer::serve(const std::function<ServedModel()>& load) {
   s.io.run();
   loader.join();
   if (error) std::rethrow_exception(error);
-  if (s.service.state() == Service::State::failed) throw Error("the engine failed; the log has the reason");
+  if (const std::string why = s.service.failure(); !why.empty()) throw Error(why);
 }
 
 }  // namespace comet::server

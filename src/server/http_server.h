@@ -2,6 +2,7 @@
 // HTTP/1.1 over TCP or TLS: connections, limits, routes, graceful end.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,8 +26,9 @@ class HttpServer {
 
   // Handles connections on the calling thread until SIGTERM, SIGINT or a failure of the engine has been followed by the
   // end of all open requests or of options.drain_timeout; a second signal ends at once. `load` runs on a thread of its
-  // own and gives the model; what it throws leaves through here. Throws Error with the engine's failure.
-  void serve(const std::function<ServedModel()>& load);
+  // own and gives the model; it may throw once is_stopping is true; else what it throws leaves through here. Throws
+  // Error with the engine's failure.
+  void serve(const std::function<ServedModel(const std::atomic<bool>& is_stopping)>& load);
 
   const Service& service() const;
 

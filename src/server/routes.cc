@@ -132,6 +132,7 @@ Json body_schema(const Route& route) {
 const Route& find_route(std::string_view method, std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
   if (method == "OPTIONS") return kPreflight;
+  if (method == "HEAD") method = "GET";
   const Route* other = nullptr;
   for (const Route& route : kRoutes) {
     if (path != route.path) continue;
@@ -158,6 +159,8 @@ Json parse_json(const std::string& body) {
     return Json::parse(body);
   } catch (const Json::parse_error& e) {
     throw ApiError(400, "invalid_json", fmt::format("the body is not JSON: error at byte {}", e.byte));
+  } catch (const Json::out_of_range&) {
+    throw ApiError(400, "invalid_json", "the body has a number that is too large");
   }
 }
 

@@ -25,10 +25,11 @@ struct Route {
   bool is_public = false;  // needs no key
   bool takes_body = false;
   std::optional<Endpoint> completion = {};  // answered by the engine, not by run
+  // With a body: on a worker, else on the io thread, where it must not take long.
   Reply (*run)(Service& service, const std::string& body, const std::string& openapi) = nullptr;
 };
 
-// Throws ApiError 404 and 405.
+// HEAD finds what GET finds. Throws ApiError 404 and 405.
 const Route& find_route(std::string_view method, std::string_view target);
 
 bool is_json_type(std::string_view content_type);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "base/check.h"
 #include "base/nearest_name.h"
@@ -33,26 +34,27 @@ std::string shown(const Json& value) {
   return text.substr(0, end) + "...";
 }
 
-void check_type(const Json& value, const Json& type, const std::string& place) {
-  if (type.is_string()) {
-    if (!has_type(value, type))
-      throw bad_field(place, fmt::format("expected {}, got {}", type.get<std::string>(), shown(value)));
-    return;
-  }
+bool has_types(const Json& value, const Json& types) {
+  if (types.is_string()) return has_type(value, types);
+  return std::any_of(types.begin(), types.end(), [&](const Json& t) { return has_type(value, t); });
+}
+
+void check_type(const Json& value, const Json& types, const std::string& place) {
+  if (has_types(value, types)) return;
   std::string names;
-  for (const Json& t : type) {
-    if (has_type(value, t)) return;
-    names += (names.empty() ? "" : " or ") + t.get<std::string>();
-  }
+  for (const Json& t : types) names += (names.empty() ? "" : " or ") + t.get<std::string>();
   throw bad_field(place, fmt::format("expected {}, got {}", names, shown(value)));
 }
 
+// nlohmann compares 2^63 and above with negative numbers as if it were negative, too. long double has 64 bits at least.
+bool is_below(const Json& a, const Json& b) { return a.get<long double>() < b.get<long double>(); }
+
 void check_number(const Json& value, const Json& schema, const std::string& place) {
-  if (schema.contains("minimum") && value < schema["minimum"])
+  if (schema.contains("minimum") && is_below(value, schema["minimum"]))
     throw bad_field(place, fmt::format("{} is below {}", shown(value), shown(schema["minimum"])));
-  if (schema.contains("maximum") && schema["maximum"] < value)
+  if (schema.contains("maximum") && is_below(schema["maximum"], value))
     throw bad_field(place, fmt::format("{} is above {}", shown(value), shown(schema["maximum"])));
-  if (schema.contains("exclusiveMinimum") && !(schema["exclusiveMinimum"] < value))
+  if (schema.contains("exclusiveMinimum") && !is_below(schema["exclusiveMinimum"], value))
     throw bad_field(place, fmt::format("{} is not above {}", shown(value), shown(schema["exclusiveMinimum"])));
 }
 
@@ -96,19 +98,31 @@ void check_object(const Json& value, const Json& schema, const std::string& plac
   }
 }
 
+// How well `schema` fits before any detail is looked at: its type, and that of the first item.
+int fit(const Json& value, const Json& schema) {
+  int best = 0;
+  if (schema.contains("anyOf"))
+    for (const Json& choice : schema["anyOf"]) best = std::max(best, fit(value, choice));
+  if (!schema.contains("type") || !has_types(value, schema["type"])) return best;
+  return 1 + (value.is_array() && !value.empty() && schema.contains("items") ? fit(value[0], schema["items"]) : 0);
+}
+
+// The choice that fits best says what is wrong.
 void check_any_of(const Json& value, const Json& schema, const std::string& place) {
-  std::string why;
+  std::optional<ApiError> error;
+  int best = -1;
   for (const Json& choice : schema["anyOf"]) {
     try {
       check_schema(value, choice, place);
       return;
     } catch (const ApiError& e) {
-      // The choice of the right type says best what is wrong.
-      if (why.empty() || (choice.contains("type") && choice["type"].is_string() && has_type(value, choice["type"])))
-        why = std::string(e.what());
+      if (const int f = fit(value, choice); f > best) {
+        best = f;
+        error = e;
+      }
     }
   }
-  throw ApiError(400, "invalid_value", why, place);
+  throw ApiError(*error);
 }
 
 }  // namespace

@@ -61,11 +61,14 @@ class ActiveCompletion {
   struct Part {  // one prompt
     std::unique_ptr<Generation> generation;
     std::vector<Clock::time_point> last_token;  // of each choice
+    std::string echoed;
+    bool is_thinking;  // the prompt ends with <think>
   };
 
   template <typename Take>
   bool take_deltas(const Take& take);
   void note(Part& part, const TextDelta& delta);
+  void begin_choice(const Part& part, int index);
 
   Service* service_;
   CompletionRequest request_;
@@ -74,7 +77,8 @@ class ActiveCompletion {
   std::vector<Part> parts_;
   Usage usage_;
   int num_reserved_ = 0, num_open_ = 0;
-  bool is_opened_ = false, is_closed_ = false;
+  std::vector<bool> has_begun_;  // of each choice
+  bool is_closed_ = false;
   std::string error_;
   FinishReason finish_ = FinishReason::none;
 };
@@ -89,6 +93,8 @@ class Service {
   void set_model(ServedModel model);
   void set_state(State state) { state_ = state; }
   State state() const;
+  // Not empty: why the engine stopped, in whatever state.
+  std::string failure() const { return model_.engine == nullptr ? std::string() : model_.engine->failure(); }
   int num_open() const { return num_open_; }  // accepted choices that have not ended
 
   // Throws ApiError 503 unless new requests are taken, 404 for another model's name.
