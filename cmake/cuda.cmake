@@ -36,6 +36,10 @@ target_link_libraries(comet_cudart INTERFACE ${COMET_CUDART} Threads::Threads ${
 
 set(COMET_NVCC_FLAGS -std=c++20 -O3 --fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v
     -Xcompiler=-fPIC,-ffp-contract=off,-Wall,-Wno-unused-parameter -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR})
+option(COMET_CUDA_SLEEPS "Kernels sleep at random before waits and arrivals (to test them, never to use them)" OFF)
+if(COMET_CUDA_SLEEPS)
+  list(APPEND COMET_NVCC_FLAGS -DCOMET_CUDA_SLEEPS)
+endif()
 set(COMET_ARCH_sm90 -gencode arch=compute_90a,code=sm_90a)
 set(COMET_ARCH_sm80 -gencode arch=compute_80,code=[sm_80,sm_86,sm_89,compute_80])
 

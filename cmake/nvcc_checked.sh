@@ -12,7 +12,7 @@ if ((status == 0)) && grep -E "wgmma.*serialized|C7508|C7510|C7512" "$report"; t
   echo "$object: ptxas serialized wgmma or ignored setmaxnreg" >&2
   status=1
 fi
-if ((status == 0)) && [[ ${object##*/} =~ ^(gemm|gemv|attention) ]] &&
+if ((status == 0)) && [[ ${object##*/} =~ ^(gemm|gemv|attention) && " $* " != *" -DCOMET_CUDA_SLEEPS "* ]] &&
    grep -E "[1-9][0-9]* bytes (stack frame|spill)" "$report"; then
   echo "$object: registers spilled" >&2
   status=1

@@ -15,9 +15,9 @@ from pathlib import Path
 START = {
     "launch": 2.0,
     "epilogue": 0.008,
-    "split": 2.0,
-    "split_token": 0.01,
-    "contributor": 0.5,
+    "split": 0.5,
+    "add_token": 0.008,
+    "leave_token": 0.006,
     "split_stage": 1.05,
     "cluster": 0.8,
     "cluster_cta": 0.3,
@@ -33,7 +33,6 @@ START = {
     "paired64": 0.57,
 }
 SMS, CLUSTER_SHARE, BYTES_PER_US = 132, 0.82, 4.1e6
-OUT_OF_STEP_STAGE, OUT_OF_STEP_SHARE = 1.3, 0.6  # set by hand: too few such plans were timed
 
 
 def ceil_div(a, b):
@@ -46,13 +45,13 @@ def per_sm(tile_m):
 
 def is_offered(row):
     """Clusters of three or more above this share of the machine are never candidates."""
-    _, _, _, _, tile_m, ctas, _, _, cluster, _ = row
+    _, _, _, _, tile_m, ctas, _, _, _, cluster, _ = row
     return tile_m > 0 and not (cluster > 2 and ctas > CLUSTER_SHARE * SMS * per_sm(tile_m))
 
 
 def predicted_us(c, row):
     """gemm_plan.cc: predicted_us()."""
-    _, m, n, k, tile_m, ctas, whole, run, cluster, _ = row
+    _, m, n, k, tile_m, ctas, whole, owned, run, cluster, _ = row
     groups, tiles_n = k // 128, ceil_div(n, 128)
     paired = tile_m <= 64 and ctas > SMS
     stage, epilogue = c[f"{'paired' if paired else 'alone'}{tile_m}"], c["epilogue"] * tile_m
@@ -62,21 +61,19 @@ def predicted_us(c, row):
             + c["cluster"]
             + c["cluster_cta"] * cluster
             + c["cluster_token"] * tile_m * (cluster - 1) / cluster
-            + epilogue / min(cluster, max(1, tile_m // 32))
+            + epilogue / min(cluster, tile_m // 16)
         )
     else:
         busy = ceil_div(whole, ctas) * (groups * stage + epilogue)
         if run:
-            contributors = ceil_div(groups, run) + (1 if groups % run else 0)
-            out_of_step = whole > 0 and tile_m >= 192 and run > OUT_OF_STEP_SHARE * groups
-            busy += (
-                run * stage * (OUT_OF_STEP_STAGE if out_of_step else c["split_stage"])
-                + (0.5 if whole else 0.0)
-                + c["split"]
-                + c["split_token"] * tile_m
-                + c["contributor"] * max(0, contributors - 2) * tile_m / 64
-                + epilogue * (1 if run <= groups else 2)
-            )
+            helped = groups - owned
+            parts, added = ceil_div(run, helped), max(1, helped / run)
+            helper = run * stage + (c["split"] + c["leave_token"] * tile_m) * parts
+            adds = (c["split"] + c["add_token"] * tile_m) * added + epilogue
+            if whole:  # helpers have long left their parts
+                busy += max(owned * stage + adds, helper) * c["split_stage"]
+            else:
+                busy += max(owned * stage, helper) * c["split_stage"] + adds
     memory = (ceil_div(n, 16) * groups * 1040 + c["token_byte"] * tiles_n * m * k) / BYTES_PER_US
     return c["launch"] + max(busy, memory)
 
@@ -85,7 +82,7 @@ def regrets(c, rows):
     """Time of the plan the model picks over the best time, for each (shape, m)."""
     points = {}
     for row in rows:
-        points.setdefault((row[0], row[1]), []).append((predicted_us(c, row), row[9]))
+        points.setdefault((row[0], row[1]), []).append((predicted_us(c, row), row[10]))
     return {key: min(plans)[1] / min(us for _, us in plans) for key, plans in points.items()}
 
 
@@ -93,18 +90,18 @@ def loss(c, rows, best):
     """Errors of plans near the best count; so does picking a slow one."""
     error = weight = 0.0
     for row in rows:
-        w = math.exp(-4 * (row[9] / best[row[0], row[1]] - 1))
-        error += w * math.log(predicted_us(c, row) / row[9]) ** 2
+        w = math.exp(-4 * (row[10] / best[row[0], row[1]] - 1))
+        error += w * math.log(predicted_us(c, row) / row[10]) ** 2
         weight += w
     picked = regrets(c, rows).values()
-    return error / weight + 0.25 * sum(math.log(x) ** 2 + 0.1 * math.log(x) for x in picked) / len(picked)
+    return error / weight + 2.0 * sum(math.log(x) ** 2 + 0.1 * math.log(x) for x in picked) / len(picked)
 
 
 def fit(rows, seed=2, rounds=40):
     rng, c, step = random.Random(seed), dict(START), 0.3
     best = {}
     for row in rows:
-        best[row[0], row[1]] = min(row[9], best.get((row[0], row[1]), math.inf))
+        best[row[0], row[1]] = min(row[10], best.get((row[0], row[1]), math.inf))
     now = loss(c, rows, best)
     for _ in range(rounds):
         for name in c:

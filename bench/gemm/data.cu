@@ -96,6 +96,23 @@ __global__ void empty_kernel(const __grid_constant__ Nothing) {
   ptx::wait_for_previous_kernel();
 }
 
+__device__ uint64_t nanoseconds() {
+  uint64_t t;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(t));
+  return t;
+}
+
+// From one tick of the coarse nanosecond counter to another.
+__global__ void clock_probe_kernel(uint64_t* out) {
+  const uint64_t before = nanoseconds();
+  uint64_t begin = before, end = before;
+  while (begin == before) begin = nanoseconds();
+  const int64_t clock_begin = clock64();
+  uint64_t last = begin;
+  while (end < begin + 20000 || end == last) last = end, end = nanoseconds();
+  out[0] = clock64() - clock_begin, out[1] = end - begin;
+}
+
 // One warp an output.
 __global__ void check_kernel(CheckArgs a, int64_t outputs, bool random, int* wrong) {
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
@@ -137,6 +154,11 @@ void make_dense(void* out, size_t count, DenseType type, uint32_t seed) {
 }
 
 void launch_empty(cudaStream_t stream) { launch_dependent(empty_kernel, {1, 256, 0, stream}, Nothing{}); }
+
+void launch_clock_probe(uint64_t* out, cudaStream_t stream) {
+  clock_probe_kernel<<<1, 1, 0, stream>>>(out);
+  COMET_CUDA_CHECK(cudaGetLastError());
+}
 
 int count_wrong(const CheckArgs& args, int samples) {
   DeviceArray<int> wrong(1);

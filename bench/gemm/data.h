@@ -31,6 +31,9 @@ void make_dense(void* out, size_t count, DenseType type, uint32_t seed);
 // A kernel that does nothing, launched as ours are: what a launch costs.
 void launch_empty(cudaStream_t stream);
 
+// The SM clock now: writes {clocks, nanoseconds} of some 20 us.
+void launch_clock_probe(uint64_t* out, cudaStream_t stream);
+
 // Number of outputs of `samples` random ones (all, where samples is 0) that differ from the formula.
 struct CheckArgs {
   const uint8_t* codes;

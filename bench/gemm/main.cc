@@ -48,10 +48,10 @@ struct Candidate {
   std::string name;
   std::function<void(int)> launch;
   GemmPlan plan;
-  double us = 0.0;
+  double us = 0.0, mhz = 0.0;
   cudaGraphExec_t graph = nullptr;
   int launches = 0;
-  std::vector<double> samples;
+  std::vector<double> samples, clocks;
 };
 
 class Timer {
@@ -88,18 +88,33 @@ class Timer {
       COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_));
     }
     for (int round = 0; round < options.rounds; ++round)
-      for (Candidate& c : candidates)
+      for (Candidate& c : candidates) {
         c.samples.push_back(time_us([&] { COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_)); }) / c.launches);
+        c.clocks.push_back(sm_mhz());
+      }
     for (Candidate& c : candidates) {
-      std::sort(c.samples.begin(), c.samples.end());
-      c.us = c.samples[c.samples.size() / 2];
+      c.us = median(c.samples), c.mhz = median(c.clocks);
       COMET_CUDA_CHECK(cudaGraphExecDestroy(c.graph));
     }
   }
 
  private:
+  static double median(std::vector<double> v) {
+    std::sort(v.begin(), v.end());
+    return v[v.size() / 2];
+  }
+
+  // The clock follows power in milliseconds: a probe right behind a replay sees the replay's.
+  double sm_mhz() {
+    launch_clock_probe(probe_.data(), stream_);
+    COMET_CUDA_CHECK(cudaStreamSynchronize(stream_));
+    const std::vector<uint64_t> v = probe_.to_host();
+    return 1e3 * static_cast<double>(v[0]) / static_cast<double>(v[1]);
+  }
+
   cudaStream_t stream_;
   cudaEvent_t begin_, end_;
+  DeviceArray<uint64_t> probe_ = DeviceArray<uint64_t>(2);
 };
 
 // One layer's weights in our format, copied until they exceed the L2.
@@ -341,21 +356,32 @@ class Bench {
       timer_->run(single, options_);
       baseline_us_[kind.name] = single[0].us;
       beside_us_[kind.name] = single[1].us;
+      mhz_[kind.name] = {single[0].mhz, single[1].mhz};
     }
   }
 
   void report(const Shape& s, const GemmProblem& p, const W4Layer& layer, std::vector<Candidate>& candidates) {
     const double operations = 2.0 * p.m * p.n * p.k;
     const Candidate& ours = candidates[0];
-    nlohmann::json row = {{"shape", s.name}, {"m", p.m},      {"n", p.n},
-                          {"k", p.k},        {"us", ours.us}, {"plan", to_string(ours.plan)}};
-    std::printf("%-12s M %4d %8.2f us %5.0f TOPS %4.2f TB/s", s.name, p.m, ours.us, operations / ours.us / 1e6,
-                layer.bytes / ours.us / 1e6);
+    nlohmann::json row = {{"shape", s.name},
+                          {"m", p.m},
+                          {"n", p.n},
+                          {"k", p.k},
+                          {"us", ours.us},
+                          {"mhz", ours.mhz},
+                          {"plan", to_string(ours.plan)}};
+    std::printf("%-12s M %4d %8.2f us %5.0f TOPS %4.2f TB/s %4.0f MHz", s.name, p.m, ours.us,
+                operations / ours.us / 1e6, layer.bytes / ours.us / 1e6, ours.mhz);
     for (const char* kind : {"fp16", "fp8", "int8"}) {
       if (!baseline_us_.count(kind)) continue;
       const double ratio = baseline_us_[kind] / beside_us_[kind];
       std::printf(" | %s %8.2f x%4.2f", kind, baseline_us_[kind], ratio);
-      row[kind] = {{"us", baseline_us_[kind]}, {"speedup", ratio}};
+      std::printf(" (%4.0f, %4.0f MHz)", mhz_[kind].first, mhz_[kind].second);
+      row[kind] = {{"us", baseline_us_[kind]},
+                   {"speedup", ratio},
+                   {"ours_us", beside_us_[kind]},
+                   {"mhz", mhz_[kind].first},
+                   {"ours_mhz", mhz_[kind].second}};
     }
     std::printf(" | %s\n", to_string(ours.plan).c_str());
     if (options_.sweep) {
@@ -369,6 +395,7 @@ class Bench {
                                 {"tile_m", c->plan.tile_m},
                                 {"ctas", c->plan.ctas},
                                 {"full", c->plan.schedule.full_tiles},
+                                {"owned", c->plan.schedule.owned_groups},
                                 {"range", c->plan.schedule.range_groups},
                                 {"cluster", c->plan.schedule.cluster}});
       }
@@ -409,6 +436,7 @@ class Bench {
   std::unique_ptr<Timer> timer_;
   std::unique_ptr<DenseGemm> dense_;
   std::map<std::string, double> baseline_us_, beside_us_;
+  std::map<std::string, std::pair<double, double>> mhz_;  // theirs, ours beside
   nlohmann::json result_;
   int wrong_ = 0;
 };

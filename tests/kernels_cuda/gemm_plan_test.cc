@@ -18,7 +18,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
   ASSERT_GE(s.tiles_m * plan.tile_m, p.m);
   ASSERT_GE(s.tiles_n * 128, p.n);
   std::vector<int> seen(static_cast<size_t>(s.tiles_m) * s.tiles_n * s.groups);
-  std::map<int, std::set<int>> contributors;
+  std::map<int, std::set<int>> helpers;
   std::set<int> slots;
   for (int cta = 0; cta < plan.ctas; ++cta) {
     WorkQueue queue = make_queue(s, cta, plan.ctas);
@@ -27,17 +27,27 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
       ASSERT_LT(w.begin, w.end);
       for (int g = w.begin; g < w.end; ++g) ++seen[static_cast<size_t>(w.tile) * s.groups + g];
       if (s.cluster > 1 || w.end - w.begin == s.groups) continue;
-      const int split = w.tile - s.full_tiles;
-      contributors[split].insert(cta);
-      EXPECT_TRUE(slots.insert(partial_slot(s, cta, split)).second) << "two parts in one slot";
+      const int split = w.tile - s.full_tiles, splits = num_split_tiles(s);
+      if (w.begin == 0) {
+        EXPECT_EQ(w.end, s.owned_groups);
+        EXPECT_EQ(cta, plan.ctas - splits + split) << "helpers come before owners";
+        continue;
+      }
+      EXPECT_LT(cta, plan.ctas - splits);
+      helpers[split].insert(cta);
+      EXPECT_TRUE(slots.insert(helper_slot(cta, split)).second) << "two parts in one slot";
+      EXPECT_LE((helper_slot(cta, split) + 1) * size_t{128} * plan.tile_m * 4, plan.partial_bytes());
     }
     EXPECT_GT(count, 0) << "CTA " << cta << " has no work";
   }
   for (int times : seen) ASSERT_EQ(times, 1);
-  for (const auto& [split, ctas] : contributors) {
+  for (const auto& [split, ctas] : helpers) {
     EXPECT_EQ(*ctas.begin(), first_contributor(s, split));
     EXPECT_EQ(*ctas.rbegin(), last_contributor(s, split));
     EXPECT_EQ(static_cast<int>(ctas.size()), last_contributor(s, split) - first_contributor(s, split) + 1);
+  }
+  if (s.range_groups > 0) {
+    EXPECT_EQ(static_cast<int>(helpers.size()), num_split_tiles(s)) << "an owner would wait for nobody";
   }
 }
 

@@ -15,6 +15,7 @@ namespace {
 constexpr int kRows = 128;  // rows of a tile
 constexpr int kMaxPassStripsHost = 4;
 constexpr int kGemvCtasPerSmHost = 2;
+constexpr int kPartGroups = 2;  // what leaving a part of a split tile takes, in groups
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
@@ -27,13 +28,11 @@ Schedule tiles_of(const GemmProblem& p, int tile_m) {
 }  // namespace
 
 size_t GemmPlan::partial_bytes() const {
-  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(ctas) * 2 * kRows * tile_m * sizeof(int32_t);
+  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(ctas) * kRows * tile_m * sizeof(int32_t);
 }
 
 size_t GemmPlan::counter_bytes() const {
-  return schedule.range_groups == 0
-             ? 0
-             : static_cast<size_t>(schedule.tiles_m * schedule.tiles_n - schedule.full_tiles) * 8;
+  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(num_split_tiles(schedule)) * 8;
 }
 
 const std::vector<TileChoice>& w4ax_tiles_sm90() {
@@ -51,22 +50,28 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
   plan.tile_m = tile.tile_m;
   plan.schedule = tiles_of(p, tile.tile_m);
   Schedule& s = plan.schedule;
-  const int tiles = s.tiles_m * s.tiles_n;
-  if (!split || tiles % num_ctas == 0) {
+  const int tiles = s.tiles_m * s.tiles_n, rest = tiles % num_ctas, helpers = num_ctas - rest;
+  if (!split || rest == 0 || s.groups == 1) {
     s.full_tiles = tiles;
     plan.ctas = std::min(tiles, num_ctas);
     return plan;
   }
-  s.full_tiles = tiles / num_ctas * num_ctas;
-  const int rest_groups = (tiles - s.full_tiles) * s.groups;
-  s.range_groups = ceil_div(rest_groups, num_ctas);
-  plan.ctas = s.full_tiles > 0 ? num_ctas : ceil_div(rest_groups, s.range_groups);
+  s.full_tiles = tiles - rest;
+  int best = std::numeric_limits<int>::max();
+  for (int owned = 1; owned < s.groups; ++owned) {
+    const int helped = s.groups - owned, range = ceil_div(rest * helped, helpers);
+    const int parts = ceil_div(range, helped) + (range % helped != 0 ? 1 : 0);
+    const int longest = std::max(owned, range + kPartGroups * parts);
+    if (longest < best) best = longest, s.owned_groups = owned, s.range_groups = range;
+  }
+  const int busy = ceil_div(rest * helped_groups(s), s.range_groups);  // helpers
+  plan.ctas = s.full_tiles > 0 ? num_ctas : rest + busy;
   return plan;
 }
 
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
-  COMET_CHECK(cluster >= 2 && cluster <= 8 && cluster <= p.k / kGroup, "cluster of {} for {} groups", cluster,
-              p.k / kGroup);
+  COMET_CHECK(cluster >= 2 && cluster <= max_cluster(tile.tile_m) && cluster <= p.k / kGroup,
+              "cluster of {} for tiles of {} and {} groups", cluster, tile.tile_m, p.k / kGroup);
   GemmPlan plan;
   plan.tile_m = tile.tile_m;
   plan.schedule = tiles_of(p, tile.tile_m);
@@ -93,14 +98,12 @@ struct StageCost {
   int tile_m;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 0.309, 0.419}, {64, 0.376, 0.502}, {96, 0.335, 0.0},
-                                     {128, 0.380, 0.0},  {192, 0.493, 0.0},  {256, 0.666, 0.0}};
-constexpr double kLaunchUs = 1.84, kEpilogueTokenUs = 0.00736;
-constexpr double kSplitUs = 2.49, kSplitTokenUs = 0.0104, kContributorUs = 0.72, kSplitStage = 1.01;
-constexpr double kClusterUs = 1.41, kClusterCtaUs = 0.45, kClusterTokenUs = 0.0149;
-// A long run behind whole waves: the SMs read different k of the tokens then, and the L2 serves them worse.
-constexpr double kOutOfStepStage = 1.3, kOutOfStepShare = 0.6;
-constexpr double kTokenByteWeight = 0.247;  // a token byte, from L2, against a weight byte
+constexpr StageCost kStageCosts[] = {{32, 0.321, 0.427}, {64, 0.367, 0.502}, {96, 0.330, 0.0},
+                                     {128, 0.382, 0.0},  {192, 0.492, 0.0},  {256, 0.679, 0.0}};
+constexpr double kLaunchUs = 1.61, kEpilogueTokenUs = 0.00484;
+constexpr double kPartUs = 0.63, kAddTokenUs = 0.0125, kLeaveTokenUs = 0.0093, kSplitStage = 1.076;
+constexpr double kClusterUs = 0.75, kClusterCtaUs = 0.313, kClusterTokenUs = 0.0195;
+constexpr double kTokenByteWeight = 0.265;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
 // Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
 constexpr double kClusterShare = 0.82;
@@ -118,14 +121,17 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   if (s.cluster > 1)
     return ceil_div(s.groups, s.cluster) * stage + kClusterUs + kClusterCtaUs * s.cluster +
            kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
-           epilogue / std::min(s.cluster, std::max(1, plan.tile_m / 32));
+           epilogue / std::min(s.cluster, plan.tile_m / 16);
   double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
-    const int contributors = ceil_div(s.groups, s.range_groups) + (s.groups % s.range_groups != 0 ? 1 : 0);
-    const bool out_of_step = s.full_tiles > 0 && plan.tile_m >= 192 && s.range_groups > kOutOfStepShare * s.groups;
-    us += s.range_groups * stage * (out_of_step ? kOutOfStepStage : kSplitStage) + (s.full_tiles > 0 ? 0.5 : 0.0) +
-          kSplitUs + kSplitTokenUs * plan.tile_m + kContributorUs * std::max(0, contributors - 2) * plan.tile_m / 64.0 +
-          epilogue * (s.range_groups <= s.groups ? 1 : 2);
+    const int helped = helped_groups(s), parts = ceil_div(s.range_groups, helped);     // a helper leaves
+    const double added = std::max(1.0, static_cast<double>(helped) / s.range_groups);  // an owner adds
+    const double owner = s.owned_groups * stage, adds = (kPartUs + kAddTokenUs * plan.tile_m) * added + epilogue;
+    const double helper = s.range_groups * stage + (kPartUs + kLeaveTokenUs * plan.tile_m) * parts;
+    if (s.full_tiles > 0)  // helpers have long left their parts
+      us += std::max(owner + adds, helper) * kSplitStage;
+    else
+      us += std::max(owner, helper) * kSplitStage + adds;
   }
   return us;
 }
@@ -146,7 +152,7 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
       for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
         plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
     const Schedule& s = plans.back().schedule;
-    for (int cluster = 2; cluster <= std::min(8, s.groups); ++cluster) {
+    for (int cluster = 2; cluster <= std::min(max_cluster(tile.tile_m), s.groups); ++cluster) {
       const double room = num_sms * tile.ctas_per_sm * (cluster > 2 ? kClusterShare : 1.0);
       if (static_cast<double>(s.tiles_m) * s.tiles_n * cluster <= room) plans.push_back(cluster_plan(p, tile, cluster));
     }
@@ -185,8 +191,9 @@ std::string to_string(const GemmPlan& plan) {
   if (s.cluster > 1)
     return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n,
                        s.cluster, s.groups);
-  return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split in runs of {} of {} groups", plan.tile_m,
-                     s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.range_groups, s.groups);
+  return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split at {} of {} groups, rest in runs of {}",
+                     plan.tile_m, s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.owned_groups,
+                     s.groups, s.range_groups);
 }
 
 }  // namespace comet::cuda

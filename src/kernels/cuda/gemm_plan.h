@@ -30,7 +30,7 @@ const std::vector<TileChoice>& w8a8_tiles_sm90();
 // Tiles dealt whole, except that with split the last, incomplete wave is cut along k (all of it where there is one
 // only).
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split);
-// One tile for each cluster of CTAs, 2 to 8, which share k; cluster <= k / 128.
+// One tile for each cluster of CTAs, 2 to max_cluster, which share k; cluster <= k / 128.
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
 GemmPlan gemv_plan(const GemmProblem& p, int num_ctas);
 

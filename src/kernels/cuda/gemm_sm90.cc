@@ -33,6 +33,8 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
   k.m = p.m, k.n = p.n, k.num_int8_groups = p.num_int8_groups;
   k.output = p.output;
   k.schedule = plan.schedule;
+  k.cluster_units = 0;
+  for (int unit = 0; unit < 32; unit += plan.schedule.cluster) k.cluster_units |= 1u << unit;
   k.partials = static_cast<int4*>(workspace.partials);
   k.counters = workspace.counters;
   k.strips_per_pass = plan.strips_per_pass;

@@ -10,6 +10,14 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
+// With COMET_CUDA_SLEEPS (a build that looks for missing waits) every wait and every arrival comes late by chance.
+__device__ __forceinline__ void sleep_by_chance() {
+#ifdef COMET_CUDA_SLEEPS
+  const uint32_t x = static_cast<uint32_t>(clock()) * 2654435761u;
+  if (x >> 30 == 0) __nanosleep(x >> 19);
+#endif
+}
+
 __device__ __forceinline__ void mbarrier_init(uint32_t bar, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals) : "memory");
 }
@@ -19,17 +27,30 @@ __device__ __forceinline__ void fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
+// Makes this thread's stores to shared memory visible to the copy engine.
+__device__ __forceinline__ void fence_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 // One arrival that also announces `bytes` of bulk copies.
 __device__ __forceinline__ void mbarrier_arrive_expect(uint32_t bar, uint32_t bytes) {
+  sleep_by_chance();
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
 
 __device__ __forceinline__ void mbarrier_arrive(uint32_t bar) {
+  sleep_by_chance();
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+
+// On a barrier of another CTA of the cluster (map_to_cta). Relaxed: it says that reads are over, and a release at the
+// scope of a cluster would cost a fence of the whole GPU each time.
+__device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t mapped) {
+  sleep_by_chance();
+  asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(mapped) : "memory");
 }
 
 // Blocks until the phase with this parity is over.
 __device__ __forceinline__ void mbarrier_wait(uint32_t bar, uint32_t parity) {
+  sleep_by_chance();
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
@@ -44,13 +65,18 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t bar, uint32_t parity) {
 }
 
 __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
+  sleep_by_chance();
+  __syncwarp();
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// All threads of the cluster that have not exited; orders their shared memory accesses.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+// The barrier of all threads of a cluster, in two halves. Relaxed: it orders nothing but fence_mbarrier_init.
+__device__ __forceinline__ void cluster_arrive() {
+  sleep_by_chance();
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 // The address of the same place in the shared memory of another CTA of the cluster.
 __device__ __forceinline__ uint32_t map_to_cta(uint32_t address, int rank) {

@@ -13,18 +13,18 @@ __device__ __forceinline__ void bulk_copy(uint32_t dst, const void* src, uint32_
                : "memory");
 }
 
+// From here to the shared memory of a CTA of the cluster, with an mbarrier there. Threads that wrote the source fence
+// first (fence_async_proxy).
+__device__ __forceinline__ void bulk_copy_to_cta(uint32_t mapped, uint32_t src, uint32_t bytes, uint32_t mapped_bar) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(mapped),
+      "r"(src), "r"(bytes), "r"(mapped_bar)
+      : "memory");
+}
+
 __device__ __forceinline__ uint4 load_shared_v4(uint32_t address) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
-  return v;
-}
-
-// From the shared memory of any CTA of the cluster.
-__device__ __forceinline__ uint4 load_cluster_v4(uint32_t mapped) {
-  uint4 v;
-  asm volatile("ld.shared::cluster.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(mapped));
   return v;
 }
 
@@ -64,6 +64,12 @@ __device__ __forceinline__ int4 load_global_l2(const int4* p) {
                : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p)
                : "memory");
+  return v;
+}
+
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
 

@@ -10,7 +10,8 @@
 
 namespace comet::cuda {
 
-constexpr int kSliceBytes = 4096;  // staged at a time: 32 tokens x 64 rows of bf16 or 16 tokens x 64 rows of f32
+constexpr int kUnitTokens = 16;    // a unit: 16 tokens x 64 rows
+constexpr int kSliceBytes = 4096;  // staged at a time: two units of bf16 or one of f32
 
 // Where a thread stands: lane holds rows g and g + 8 of its warp's 16, tokens 8 j + 2 t and + 1.
 struct Fragment {
@@ -23,22 +24,21 @@ struct Fragment {
 template <bool kOffset128>
 struct Scaler {
   float channel_scale[2], bias[2];  // rows g, g + 8
-  bool has_bias;
 
   __device__ void load(const GemmKernelArgs& args, int first_row) {
-    has_bias = args.bias != nullptr;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int row = first_row + 8 * i;
       channel_scale[i] = row < args.n ? args.channel_scales[row] : 0.0f;
-      bias[i] = has_bias && row < args.n ? args.bias[row] : 0.0f;
+      bias[i] = args.bias != nullptr && row < args.n ? args.bias[row] : -0.0f;  // y + -0 is y, whatever y is
     }
   }
 
-  __device__ float operator()(int32_t acc, uint32_t sum, float scale, int i) const {
-    const uint32_t exact = static_cast<uint32_t>(acc) - (kOffset128 ? sum << 7 : 0u);
+  template <bool kBias = true>
+  __device__ float apply(int32_t acc, uint32_t sum, float scale, int i) const {
+    const uint32_t exact = static_cast<uint32_t>(acc) - (kOffset128 ? sum * 128u : 0u);
     const float y = __fmul_rn(__fmul_rn(__int2float_rn(static_cast<int32_t>(exact)), scale), channel_scale[i]);
-    return has_bias ? __fadd_rn(y, bias[i]) : y;
+    return kBias ? __fadd_rn(y, bias[i]) : y;
   }
 };
 
@@ -55,15 +55,24 @@ struct Epilogue {
   TokenValues tokens;
   uint32_t staging;  // two slices of this warpgroup
   int token0, row0;  // of the tile and of the warpgroup
-  int rank, ranks;   // this CTA finishes every ranks-th 32 tokens, from rank on
 
-  // The four outputs of 8 tokens from token 8 j: rows g (x, y) and g + 8 (z, w), two tokens each.
-  __device__ float4 outputs(const int32_t (&acc)[kTileM / 2], int j) const {
+  // What 8 tokens from token 8 j need: sums and scales of this thread's two.
+  struct Values {
+    uint2 sums, scales;
+  };
+  __device__ Values load_values(int j) const {
     const uint32_t offset = (8 * j + at.token()) * 4;
-    const uint2 sum = ptx::load_shared_v2(tokens.sums + offset), s = ptx::load_shared_v2(tokens.scales + offset);
-    const float s0 = __uint_as_float(s.x), s1 = __uint_as_float(s.y);
-    return {scaler(acc[4 * j], sum.x, s0, 0), scaler(acc[4 * j + 1], sum.y, s1, 0),
-            scaler(acc[4 * j + 2], sum.x, s0, 1), scaler(acc[4 * j + 3], sum.y, s1, 1)};
+    return {ptx::load_shared_v2(tokens.sums + offset), ptx::load_shared_v2(tokens.scales + offset)};
+  }
+
+  // Their four outputs: rows g (x, y) and g + 8 (z, w), two tokens each.
+  template <bool kBias = true>
+  __device__ float4 outputs(const int32_t (&acc)[kTileM / 2], int j, const Values& v) const {
+    const float s0 = __uint_as_float(v.scales.x), s1 = __uint_as_float(v.scales.y);
+    return {scaler.template apply<kBias>(acc[4 * j], v.sums.x, s0, 0),
+            scaler.template apply<kBias>(acc[4 * j + 1], v.sums.y, s1, 0),
+            scaler.template apply<kBias>(acc[4 * j + 2], v.sums.x, s0, 1),
+            scaler.template apply<kBias>(acc[4 * j + 3], v.sums.y, s1, 1)};
   }
 
   static __device__ uint32_t pack(float low, float high) {
@@ -71,42 +80,38 @@ struct Epilogue {
     return *reinterpret_cast<const uint32_t*>(&v);
   }
 
-  // Slice: [32 tokens][8 pieces of 8 rows], piece c of token i at c ^ (i % 8).
-  __device__ void stage_bf16(const int32_t (&acc)[kTileM / 2], int slice, uint32_t buffer) const {
+  // A unit as bf16, and its place: [16 tokens][8 pieces of 8 rows], piece c of token i at c ^ (i % 8).
+  template <bool kBias = true>
+  __device__ uint4 unit_bf16(const int32_t (&acc)[kTileM / 2], int unit, const Values (&v)[2]) const {
+    const float4 a = outputs<kBias>(acc, unit * 2, v[0]), b = outputs<kBias>(acc, unit * 2 + 1, v[1]);
+    return {pack(a.x, a.y), pack(a.z, a.w), pack(b.x, b.y), pack(b.z, b.w)};
+  }
+  __device__ void stage_bf16(uint4 v, uint32_t buffer) const {
+    const int token = at.lane / 16 * 8 + at.lane % 8, piece = at.warp * 2 + at.lane / 8 % 2;
+    ptx::store_matrix_x4_trans(buffer + token * 128 + ((piece ^ (token % 8)) * 16), v.x, v.y, v.z, v.w);
+  }
+
+  __device__ void store_bf16(int unit, uint32_t buffer) const {
+    const int slot = at.thread / 8, piece = at.thread % 8;
+    const int token = token0 + unit * kUnitTokens + slot, row = row0 + piece * 8;
+    if (token >= args.m || row >= args.n) return;
+    const uint4 v = ptx::load_shared_v4(buffer + slot * 128 + ((piece ^ (slot % 8)) * 16));
+    __nv_bfloat16* to = static_cast<__nv_bfloat16*>(args.d) + static_cast<size_t>(token) * args.n + row;
+    if (args.n % 8 == 0) {
+      *reinterpret_cast<uint4*>(to) = v;
+    } else {
+      const uint32_t words[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
-    for (int pair = 0; pair < 2; ++pair) {
-      const float4 a = outputs(acc, slice * 4 + pair * 2), b = outputs(acc, slice * 4 + pair * 2 + 1);
-      const int token = pair * 16 + at.lane / 16 * 8 + at.lane % 8, piece = at.warp * 2 + at.lane / 8 % 2;
-      ptx::store_matrix_x4_trans(buffer + token * 128 + ((piece ^ (token % 8)) * 16), pack(a.x, a.y), pack(a.z, a.w),
-                                 pack(b.x, b.y), pack(b.z, b.w));
+      for (int e = 0; e < 8; ++e)
+        if (row + e < args.n) to[e] = __ushort_as_bfloat16(static_cast<unsigned short>(words[e / 2] >> (e % 2 * 16)));
     }
   }
 
-  __device__ void store_bf16(int slice, uint32_t buffer) const {
-    __nv_bfloat16* d = static_cast<__nv_bfloat16*>(args.d);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int slot = at.thread / 8 + 16 * i, piece = at.thread % 8;
-      const int token = token0 + slice * 32 + slot, row = row0 + piece * 8;
-      if (token >= args.m || row >= args.n) continue;
-      const uint4 v = ptx::load_shared_v4(buffer + slot * 128 + ((piece ^ (slot % 8)) * 16));
-      __nv_bfloat16* to = d + static_cast<size_t>(token) * args.n + row;
-      if (args.n % 8 == 0) {
-        *reinterpret_cast<uint4*>(to) = v;
-      } else {
-        const uint32_t words[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-        for (int e = 0; e < 8; ++e)
-          if (row + e < args.n) to[e] = __ushort_as_bfloat16(static_cast<unsigned short>(words[e / 2] >> (e % 2 * 16)));
-      }
-    }
-  }
-
-  // Slice: [16 tokens][16 pieces of 4 rows], piece c of token i at c ^ (i % 8).
-  __device__ void stage_f32(const int32_t (&acc)[kTileM / 2], int slice, uint32_t buffer) const {
+  // [16 tokens][16 pieces of 4 rows], piece c of token i at c ^ (i % 8).
+  __device__ void stage_f32(const int32_t (&acc)[kTileM / 2], int unit, uint32_t buffer) const {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
-      const float4 y = outputs(acc, slice * 2 + j);
+      const float4 y = outputs(acc, unit * 2 + j, load_values(unit * 2 + j));
       const float values[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -117,13 +122,13 @@ struct Epilogue {
     }
   }
 
-  __device__ void store_f32(int slice, uint32_t buffer) const {
+  __device__ void store_f32(int unit, uint32_t buffer) const {
     float* d = static_cast<float*>(args.d);
     const bool add = args.output == GemmOutput::add_f32;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int slot = at.thread / 16 + 8 * i, piece = at.thread % 16;
-      const int token = token0 + slice * 16 + slot, row = row0 + piece * 4;
+      const int token = token0 + unit * kUnitTokens + slot, row = row0 + piece * 4;
       if (token >= args.m || row >= args.n) continue;
       const uint4 v = ptx::load_shared_v4(buffer + slot * 256 + ((piece ^ (slot % 8)) * 16));
       float4 y = {__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w)};
@@ -143,29 +148,77 @@ struct Epilogue {
     }
   }
 
-  // toggle: which of the two slices is free; one barrier a slice, since the other is written meanwhile.
-  __device__ void run(const int32_t (&acc)[kTileM / 2], uint32_t& toggle) const {
-    const int barrier = 1 + at.warpgroup;
-    if (args.output == GemmOutput::bf16) {
+  // units: a bit for each that is wanted. toggle: which of the two slices is free; one barrier a slice, since the other
+  // is written meanwhile.
+  __device__ void run(const int32_t (&acc)[kTileM / 2], uint32_t units, uint32_t& toggle) const {
+    const bool is_bf16 = args.output == GemmOutput::bf16, is_whole = (units & 3u) == 3u;
+    if (is_bf16 && is_whole && args.n % 8 == 0) {
+      args.bias != nullptr ? run_whole_bf16<true>(acc, toggle) : run_whole_bf16<false>(acc, toggle);
+      return;
+    }
+    const auto each = [&](auto&& stage, auto&& store) {
 #pragma unroll
-      for (int slice = 0; slice < kTileM / 32; ++slice) {
-        if (ranks > 1 && slice % ranks != rank) continue;
+      for (int unit = 0; unit < kTileM / kUnitTokens; ++unit) {
+        if ((units >> unit & 1u) == 0) continue;
         const uint32_t buffer = staging + toggle * kSliceBytes;
-        stage_bf16(acc, slice, buffer);
-        ptx::named_barrier_sync(barrier, 128);
-        store_bf16(slice, buffer);
         toggle ^= 1u;
+        stage(unit, buffer);
+        ptx::named_barrier_sync(1 + at.warpgroup, 128);
+        store(unit, buffer);
       }
-    } else {
+    };
+    if (is_bf16)
+      each(
+          [&](int unit, uint32_t to) {
+            const Values v[2] = {load_values(unit * 2), load_values(unit * 2 + 1)};
+            stage_bf16(unit_bf16(acc, unit, v), to);
+          },
+          [&](int unit, uint32_t from) { store_bf16(unit, from); });
+    else
+      each([&](int unit, uint32_t to) { stage_f32(acc, unit, to); },
+           [&](int unit, uint32_t from) { store_f32(unit, from); });
+  }
+
+  // The usual case in as few instructions as it takes: nothing else runs on the SM meanwhile. Two units a slice.
+  template <bool kBias>
+  __device__ __forceinline__ void run_whole_bf16(const int32_t (&acc)[kTileM / 2], uint32_t& toggle) const {
+    const int slot = at.thread / 8, piece = at.thread % 8, row = row0 + piece * 8;
+    const int tokens = row < args.n ? args.m - token0 - slot : 0;  // from slot on
+    const size_t step = static_cast<size_t>(args.n) * kUnitTokens;
+    __nv_bfloat16* to = static_cast<__nv_bfloat16*>(args.d) + static_cast<size_t>(token0 + slot) * args.n + row;
+    const uint32_t from = staging + slot * 128 + ((piece ^ (slot % 8)) * 16);
+    constexpr int kSlices = kTileM / kUnitTokens / 2;
+    Values v[4];
+    uint4 made[2];
+    const auto load = [&](int slice) {
 #pragma unroll
-      for (int slice = 0; slice < kTileM / 16; ++slice) {
-        if (ranks > 1 && slice / 2 % ranks != rank) continue;
-        const uint32_t buffer = staging + toggle * kSliceBytes;
-        stage_f32(acc, slice, buffer);
-        ptx::named_barrier_sync(barrier, 128);
-        store_f32(slice, buffer);
-        toggle ^= 1u;
+      for (int i = 0; i < 4; ++i) v[i] = load_values(4 * slice + i);
+    };
+    const auto make = [&](int slice) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const Values of_unit[2] = {v[2 * e], v[2 * e + 1]};
+        made[e] = unit_bf16<kBias>(acc, 2 * slice + e, of_unit);
       }
+    };
+    load(0);
+    make(0);
+    // A slice is on its way through shared memory while the next is computed.
+#pragma unroll
+    for (int slice = 0; slice < kSlices; ++slice) {
+      const uint32_t offset = toggle * kSliceBytes;
+      toggle ^= 1u;
+      if (slice + 1 < kSlices) load(slice + 1);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) stage_bf16(made[e], staging + offset + e * (kSliceBytes / 2));
+      ptx::named_barrier_sync(1 + at.warpgroup, 128);
+      uint4 rows[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) rows[e] = ptx::load_shared_v4(from + offset + e * (kSliceBytes / 2));
+      if (slice + 1 < kSlices) make(slice + 1);
+#pragma unroll
+      for (int e = 0; e < 2; ++e, to += step)
+        if ((2 * slice + e) * kUnitTokens < tokens) *reinterpret_cast<uint4*>(to) = rows[e];
     }
   }
 };

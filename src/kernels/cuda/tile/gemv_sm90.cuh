@@ -127,7 +127,7 @@ struct Gemv {
       const int token = finish_token() + e % 2, row = finish_row(pass_first) + e / 2 * 8;
       if (token < args.m && row < args.n)
         store(static_cast<size_t>(token) * args.n + row,
-              f.scaler(static_cast<int32_t>(sum[e]), f.sum[e % 2], f.scale[e % 2], e / 2));
+              f.scaler.apply(static_cast<int32_t>(sum[e]), f.sum[e % 2], f.scale[e % 2], e / 2));
     }
   }
 

@@ -6,17 +6,24 @@
 
 namespace comet::cuda {
 
-// Tiles 0 .. full_tiles are computed whole, dealt round to the CTAs; the groups of the others, laid end to end, are cut
-// into one run of range_groups for each CTA. With cluster > 1 instead, a tile belongs to a cluster of that many CTAs,
+// Tiles 0 .. full_tiles are computed whole, dealt round to the CTAs. The groups of the others, the split tiles, laid
+// end to end, are cut into one run of range_groups for each CTA. With owned_groups > 0 each split tile belongs to one
+// CTA, the last ones of the grid, which computes the tile's first owned_groups and adds what helpers, the first CTAs of
+// the grid, leave in global memory: the runs then are theirs, of the groups not owned. (Helpers first: a CTA that waits
+// for one must not keep it from starting.) With cluster > 1 instead, a tile belongs to a cluster of that many CTAs,
 // which share its groups evenly and add up through each other's shared memory. Tile = (token tile fastest, row tile).
 struct Schedule {
   int tiles_m = 0;  // token tiles
   int tiles_n = 0;  // tiles of 128 rows
   int groups = 0;   // k / 128
   int full_tiles = 0;
+  int owned_groups = 0;  // of a split tile by its owner, 0: nobody's
   int range_groups = 0;  // 0 where every tile is whole or has a cluster
   int cluster = 1;
 };
+
+// Larger tiles of larger clusters leave no room to add up in.
+constexpr int max_cluster(int tile_m) { return tile_m > 128 ? 4 : 8; }
 
 COMET_HD int lesser(int a, int b) { return a < b ? a : b; }
 
@@ -25,44 +32,58 @@ struct Work {
   int begin = 0, end = 0;  // groups
 };
 
+COMET_HD int num_split_tiles(const Schedule& s) { return s.tiles_m * s.tiles_n - s.full_tiles; }
+COMET_HD int helped_groups(const Schedule& s) { return s.groups - s.owned_groups; }
+
 struct WorkQueue {
   Schedule s;
-  int position, range_end, tile, stride;
+  int cta, num_ctas;
+  int position, range_end;  // groups of split tiles or of the cluster's that this CTA computes first
+  int tile;                 // next whole tile; past all tiles: everything is dealt
 };
 
 COMET_HD WorkQueue make_queue(const Schedule& s, int cta, int num_ctas) {
   if (s.cluster > 1) {
     const int tile = cta / s.cluster, rank = cta % s.cluster, first = tile * s.groups;
-    return {s, first + s.groups * rank / s.cluster, first + s.groups * (rank + 1) / s.cluster, 0, num_ctas};
+    return {s, cta, num_ctas, first + s.groups * rank / s.cluster, first + s.groups * (rank + 1) / s.cluster, cta};
   }
-  const int total = (s.tiles_m * s.tiles_n - s.full_tiles) * s.groups;
-  const int begin = cta * s.range_groups;
-  return {s, begin, lesser(begin + s.range_groups, total), cta, num_ctas};
+  const int begin = cta * s.range_groups, end = num_split_tiles(s) * helped_groups(s);
+  return {s, cta, num_ctas, lesser(begin, end), lesser(begin + s.range_groups, end), cta};
 }
 
-// Split tiles first: their reduction then overlaps the whole tiles of other CTAs.
 COMET_HD bool next_work(WorkQueue& q, Work& w) {
   if (q.position < q.range_end) {
-    const int tile = q.position / q.s.groups, begin = q.position - tile * q.s.groups;
-    w = {q.s.full_tiles + tile, begin, lesser(q.s.groups, begin + q.range_end - q.position)};
-    q.position += w.end - w.begin;
+    const int length = helped_groups(q.s), tile = q.position / length, begin = q.position - tile * length;
+    const int end = lesser(length, begin + q.range_end - q.position);
+    w = {q.s.full_tiles + tile, q.s.owned_groups + begin, q.s.owned_groups + end};
+    q.position += end - begin;
     return true;
   }
-  if (q.tile >= q.s.full_tiles) return false;
-  w = {q.tile, 0, q.s.groups};
-  q.tile += q.stride;
+  if (q.tile < q.s.full_tiles) {
+    w = {q.tile, 0, q.s.groups};
+    q.tile += q.num_ctas;
+    return true;
+  }
+  const int splits = num_split_tiles(q.s), split = q.cta - (q.num_ctas - splits);
+  if (q.s.owned_groups == 0 || split < 0 || q.tile > q.s.full_tiles + q.num_ctas) return false;
+  w = {q.s.full_tiles + split, 0, q.s.owned_groups};
+  q.tile = q.s.full_tiles + q.num_ctas + 1;
   return true;
 }
 
-// The CTAs that hold a part of a split tile (counted from the first split tile).
-COMET_HD int first_contributor(const Schedule& s, int split_tile) { return split_tile * s.groups / s.range_groups; }
+// The CTAs (with owners: the helpers) that hold a part of a split tile, counted from the first.
+COMET_HD int first_contributor(const Schedule& s, int split_tile) {
+  return split_tile * helped_groups(s) / s.range_groups;
+}
 COMET_HD int last_contributor(const Schedule& s, int split_tile) {
-  return ((split_tile + 1) * s.groups - 1) / s.range_groups;
+  return ((split_tile + 1) * helped_groups(s) - 1) / s.range_groups;
 }
 
 // A CTA's range touches at most one tile's end (slot 0) and one tile's beginning (slot 1) that are not whole.
 COMET_HD int partial_slot(const Schedule& s, int cta, int split_tile) {
   return 2 * cta + (cta * s.range_groups / s.groups == split_tile ? 0 : 1);
 }
+// Where a helper's part lies: along the line of groups every next part is of the next helper or of the next tile.
+COMET_HD int helper_slot(int helper, int split_tile) { return helper + split_tile; }
 
 }  // namespace comet::cuda
