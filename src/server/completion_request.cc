@@ -236,6 +236,7 @@ Json completion_request_schema(Endpoint endpoint) {
     schema["description"] = field.description;
     properties[field.name] = std::move(schema);
   }
+  for (const char* name : kNotBuilt) properties[name] = {{"type", "null"}, {"description", "Not built yet."}};
   return {{"type", "object"},
           {"properties", std::move(properties)},
           {"required", Json::array({endpoint == Endpoint::chat ? "messages" : "prompt"})},

@@ -167,7 +167,7 @@ class HttpConnection final : public Shared::Connection {
           is_begun_ = false;
           co_return !is_gone_ && parser_->keep_alive() && !is_ending_;
         }
-        if (!is_gone_) reply = json_reply(200, whole_);
+        if (!is_gone_) reply = json_reply(200, std::move(whole_));
       } else if (!route.takes_body) {
         reply = route.run(shared_.service, parser_->get().body(), shared_.openapi);
       } else {
