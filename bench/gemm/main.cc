@@ -15,9 +15,9 @@
 #include "bench/gemm/cublas.h"
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
+#include "bench/gemm/quantize.h"
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels/cuda/layouts_sm90.h"
-#include "kernels/cuda/quantize_act_sm90.h"
 
 namespace comet::cuda {
 namespace {
@@ -184,45 +184,6 @@ class Bench {
                {"share4", options.share4}};
   }
 
-  // Rows come from more memory than the L2 holds where they are that many; bytes: the fp32 row in, codes out.
-  void run_quantize() {
-    run_empty();
-    for (const int k : {4096, 8192, 28672})
-      for (const int m : options_.ms) {
-        const bool is_down = k == 28672;
-        const ActFormat format{k, k, is_down ? 0 : 4, 4, true, 1.0f, 1.0f};
-        const QuantizeActProblem problem{m, format, is_down ? ActSource::silu_mul : ActSource::rms_norm};
-        const size_t row_bytes = static_cast<size_t>(k) * 4;  // fp32, or two bf16
-        const DeviceArray<uint16_t> x(static_cast<size_t>(m) * k * 2);
-        if (is_down)
-          make_dense(x.data(), x.size(), DenseType::bf16, 3);
-        else
-          make_dense(x.data(), x.size() / 2, DenseType::f32, 3);
-        std::vector<int32_t> order(k);
-        for (int i = 0; i < k; ++i)
-          order[i] = static_cast<int32_t>((static_cast<int64_t>(i) * 2531 + 17) % k);  // 2531 is odd
-        const DeviceArray<int32_t> perm(order);
-        const DeviceArray<float> gain(std::vector<float>(k, 0.9f));
-        const Acts acts(m, k, 0, 8);
-        QuantizeActArgs args;
-        args.x = x.data();
-        args.gain = gain.data();
-        args.eps = 1e-5f;
-        args.perm = is_down ? nullptr : perm.data();
-        args.out = {ActLayout::tiles_sm90, acts.tiles.data(),  nullptr,         nullptr,
-                    acts.factors.data(),   acts.scales.data(), acts.sums.data()};
-        std::vector<Candidate> candidates(1);
-        candidates[0].launch = [&](int) { quantize_act_ax_sm90(problem, args, stream_); };
-        COMET_CUDA_CHECK(cudaDeviceSynchronize());
-        timer_->run(candidates, options_);
-        const double us = candidates[0].us, bytes = static_cast<double>(m) * (row_bytes + k);
-        std::printf("quantize_act %s k %5d M %4d %8.2f us %5.2f TB/s\n", is_down ? "silu_mul" : "rms_norm", k, m, us,
-                    bytes / us / 1e6);
-        result_["quantize_act"].push_back({{"k", k}, {"m", m}, {"us", us}, {"tb_per_s", bytes / us / 1e6}});
-      }
-    if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
-  }
-
   void run() {
     const int max_m = *std::max_element(options_.ms.begin(), options_.ms.end());
     for (const Shape& shape : kShapes) {
@@ -242,15 +203,6 @@ class Bench {
   }
 
  private:
-  // What the quantizer of few tokens is held against.
-  void run_empty() {
-    std::vector<Candidate> candidates(1);
-    candidates[0].launch = [&](int) { launch_empty(stream_); };
-    timer_->run(candidates, options_);
-    std::printf("empty kernel %.2f us\n", candidates[0].us);
-    result_["empty_us"] = candidates[0].us;
-  }
-
   void run_point(const Shape& shape, const W4Layer& layer, int m, uint8_t* d, const DeviceArray<uint8_t>& dense_x,
                  const DeviceArray<uint8_t>& dense_w) {
     const int groups = shape.k / kGroup, n8 = options_.share4 == 0 ? 0 : groups - groups * options_.share4 / 100;
@@ -451,7 +403,7 @@ int main(int argc, char** argv) {
   app.add_option("--m", options.ms, "numbers of tokens")->delimiter(',');
   app.add_option("--share4", options.share4, "percent of 4-bit groups: 0, 75, 100");
   app.add_flag("--quantize", options.quantize,
-               "time quantize_act alone: RMSNorm, permutation, rotation, bits2 4 and 8");
+               "time quantize_act alone, beside a copy of as many bytes; --sweep: other plans, too");
   app.add_flag("--sweep", options.sweep, "time every plan");
   app.add_flag("!--no-check", options.check, "skip the comparison with the formula");
   app.add_flag("!--no-baselines", options.baselines, "ours only");
@@ -462,8 +414,10 @@ int main(int argc, char** argv) {
   app.add_option("--json", options.json, "write the figures here");
   CLI11_PARSE(app, argc, argv);
   try {
-    comet::cuda::Bench bench(options);
-    options.quantize ? bench.run_quantize() : bench.run();
+    if (options.quantize)
+      comet::cuda::run_quantize_bench({options.ms, options.rounds, options.replay_us, options.sweep, options.json});
+    else
+      comet::cuda::Bench(options).run();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "comet-bench-gemm: %s\n", e.what());
     return 1;

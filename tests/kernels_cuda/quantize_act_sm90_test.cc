@@ -65,6 +65,29 @@ std::vector<float> make_rows(const Case& c, int width, std::mt19937& rng) {
   return x;
 }
 
+// Plans that must give the same, beside the one that is chosen: any cluster whose CTAs the row fits, few and many CTAs,
+// one and two tokens or groups a lane.
+std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted) {
+  const QuantizePlan chosen = plan_quantize_act_sm90(p, is_permuted, 132);
+  if (chosen.tokens == 0) return {chosen};
+  std::vector<QuantizePlan> plans = {chosen};
+  const bool is_picked = is_permuted || p.source == ActSource::rms_norm;
+  const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= 8192 ? 2 : 1;
+  const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
+  for (const int cluster : {1, 2, 8})
+    for (int tokens = 1; tokens <= most_tokens; ++tokens)
+      for (int units = 1; units <= most_units; ++units) {
+        QuantizePlan plan{tokens, units, cluster, 0, 0, 132};
+        plan.cta_groups = round_up((p.format.num_groups() + cluster - 1) / cluster, 4 * units);
+        if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
+        for (const int ctas : {cluster, 24}) {  // 24: several passes a cluster, and clusters without one
+          plan.ctas = ctas;
+          plans.push_back(plan);
+        }
+      }
+  return plans;
+}
+
 void check_case(const Case& c) {
   std::mt19937 rng(static_cast<uint32_t>(c.m + c.k * 3 + c.n8));
   const bool is_half = c.source == ActSource::bf16 || c.source == ActSource::silu_mul;
@@ -108,8 +131,6 @@ void check_case(const Case& c) {
   DeviceArray<int32_t> factors(padded);
   DeviceArray<float> scales(padded);
   DeviceArray<uint32_t> sums(padded), errors(c.m);
-  values.fill_bytes(0x55);
-  scales.fill_bytes(0x55);
   args.x = is_half ? static_cast<const void*>(device_half.data()) : device_x.data();
   args.row_ids = device_rows.data();
   args.gain = device_gain.data();
@@ -117,54 +138,136 @@ void check_case(const Case& c) {
   args.out = {ActLayout::tiles_sm90, values.data(), multipliers.data(), group_sums.data(),
               factors.data(),        scales.data(), sums.data()};
   args.row_errors = errors.data();
-  quantize_act_ax_sm90(problem, args, nullptr);
-  COMET_CUDA_CHECK(cudaDeviceSynchronize());
+  int left = c.m > 1000 ? 1 : 1000;  // plans
+  for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
+    if (left-- == 0) break;
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs", plan.tokens, plan.units,
+                             plan.cluster, plan.cta_groups, plan.ctas));
+    for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
+      COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
+    group_sums.fill_bytes(0x55), factors.fill_bytes(0x55), scales.fill_bytes(0x55), sums.fill_bytes(0x55);
+    errors.fill_bytes(0);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    if (plan.tokens == 0)
+      quantize_act_ax_sm90(problem, args, nullptr);
+    else
+      launch_quantize_act_resident_sm90(problem, args, plan, nullptr);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
 
-  const auto tiles = values.to_host();
-  size_t wrong = 0;
-  for (int t = 0; t < padded; ++t)
-    for (int k = 0; k < c.k; ++k)
-      wrong +=
-          tiles[activation_offset_sm90(c.m, t, k)] != (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
-  EXPECT_EQ(wrong, 0u);
-  EXPECT_EQ(multipliers.to_host(), want.multipliers);
-  EXPECT_EQ(group_sums.to_host(), want.group_sums);
-  auto head = [&](auto v) {
-    v.resize(c.m);
-    return v;
-  };
-  EXPECT_EQ(head(factors.to_host()), want.factors);
-  EXPECT_EQ(head(scales.to_host()), want.scales);
-  EXPECT_EQ(head(sums.to_host()), want.sums);
-  EXPECT_EQ(errors.to_host(), want.errors);
+    const auto tiles = values.to_host();
+    size_t wrong = 0;
+    for (int t = 0; t < padded; ++t)
+      for (int k = 0; k < c.k; ++k)
+        wrong +=
+            tiles[activation_offset_sm90(c.m, t, k)] != (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
+    EXPECT_EQ(wrong, 0u);
+    const auto is_equal = [](const auto& got, const auto& wanted) {
+      return std::equal(wanted.begin(), wanted.end(), got.begin());
+    };
+    EXPECT_TRUE(is_equal(multipliers.to_host(), want.multipliers));
+    EXPECT_TRUE(is_equal(group_sums.to_host(), want.group_sums));
+    EXPECT_TRUE(is_equal(factors.to_host(), want.factors));
+    EXPECT_TRUE(is_equal(scales.to_host(), want.scales));
+    EXPECT_TRUE(is_equal(sums.to_host(), want.sums));
+    EXPECT_TRUE(is_equal(errors.to_host(), want.errors));
+  }
 }
 
-TEST(QuantizeActAxSm90, EqualsReference) {
+class QuantizeActAxSm90 : public testing::TestWithParam<Case> {};
+
+TEST_P(QuantizeActAxSm90, EqualsReference) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
-  const Case cases[] = {
-      {1, 128, 128, 0, 8, false, false, ActSource::f32},
-      {9, 1000, 1024, 2, 4, true, true, ActSource::f32},
-      {17, 4096, 4096, 5, 4, true, true, ActSource::rms_norm},
-      {8, 384, 384, 3, 8, false, true, ActSource::bf16},
-      {40, 1500, 1536, 0, 4, true, false, ActSource::silu_mul},
-      {33, 2048, 2048, 1, 8, true, true, ActSource::rms_norm},
-      {12, 28672, 28672, 30, 4, true, false, ActSource::silu_mul},
-      {257, 640, 640, 1, 4, false, true, ActSource::bf16},
-      {16, 8192, 8192, 8, 8, false, true, ActSource::rms_norm},
-      {25, 700, 768, 6, 8, false, true, ActSource::silu_mul},
-      {19, 1496, 1536, 7, 4, true, false, ActSource::silu_mul},
-      {30, 1000, 1152, 9, 4, true, false, ActSource::bf16},
-      {10, 20480, 20480, 70, 8, true, false, ActSource::bf16},
-      {700, 4096, 4224, 3, 4, true, false, ActSource::f32},  // from here on more tokens than resident CTAs
-      {900, 8192, 8192, 7, 4, true, true, ActSource::rms_norm},
-      {1100, 2560, 2560, 20, 8, false, true, ActSource::f32},
-      {301, 16520, 16640, 1, 4, true, false, ActSource::silu_mul},
-      {140, 40960, 40960, 1, 4, true, false, ActSource::bf16},  // the general kernel
-  };
-  for (const Case& c : cases) {
-    SCOPED_TRACE(fmt::format("m {} k_in {} k {} n8 {} bits2 {} rotate {} permute {} source {}", c.m, c.k_in, c.k, c.n8,
-                             c.bits2, c.rotate, c.permute, static_cast<int>(c.source)));
-    check_case(c);
+  check_case(GetParam());
+}
+
+std::string case_name(const testing::TestParamInfo<Case>& info) {
+  const char* const sources[] = {"f32", "bf16", "rms_norm", "silu_mul"};
+  return fmt::format("{}_m{}_k{}_{}", sources[static_cast<int>(info.param.source)], info.param.m, info.param.k,
+                     info.index);
+}
+
+// The last is one for the general kernel.
+INSTANTIATE_TEST_SUITE_P(Cases, QuantizeActAxSm90,
+                         testing::Values(Case{1, 128, 128, 0, 8, false, false, ActSource::f32},
+                                         Case{9, 1000, 1024, 2, 4, true, true, ActSource::f32},
+                                         Case{17, 4096, 4096, 5, 4, true, true, ActSource::rms_norm},
+                                         Case{8, 384, 384, 3, 8, false, true, ActSource::bf16},
+                                         Case{40, 1500, 1536, 0, 4, true, false, ActSource::silu_mul},
+                                         Case{33, 2048, 2048, 1, 8, true, true, ActSource::rms_norm},
+                                         Case{12, 28672, 28672, 30, 4, true, false, ActSource::silu_mul},
+                                         Case{257, 640, 640, 1, 4, false, true, ActSource::bf16},
+                                         Case{16, 8192, 8192, 8, 8, false, true, ActSource::rms_norm},
+                                         Case{25, 700, 768, 6, 8, false, true, ActSource::silu_mul},
+                                         Case{19, 1496, 1536, 7, 4, true, false, ActSource::silu_mul},
+                                         Case{30, 1000, 1152, 9, 4, true, false, ActSource::bf16},
+                                         Case{10, 20480, 20480, 70, 8, true, false, ActSource::bf16},
+                                         Case{700, 4096, 4224, 3, 4, true, false,
+                                              ActSource::f32},  // from here on more tokens than resident CTAs
+                                         Case{900, 8192, 8192, 7, 4, true, true, ActSource::rms_norm},
+                                         Case{1100, 2560, 2560, 20, 8, false, true, ActSource::f32},
+                                         Case{301, 16520, 16640, 1, 4, true, false, ActSource::silu_mul},
+                                         Case{14, 14336, 14336, 0, 4, true, false, ActSource::silu_mul},
+                                         Case{21, 4096, 4096, 2, 4, true, true, ActSource::bf16},
+                                         Case{600, 2048, 2176, 6, 4, true, true, ActSource::bf16},
+                                         Case{15, 8192, 8192, 0, 8, false, false, ActSource::rms_norm},  // head_in
+                                         Case{9, 16384, 16384, 11, 4, true, true, ActSource::rms_norm},
+                                         Case{3, 65536, 65536, 9, 4, true, false, ActSource::silu_mul},
+                                         Case{140, 40960, 40960, 1, 4, true, false, ActSource::bf16},
+                                         Case{6, 28800, 28800, 1, 4, true, true, ActSource::f32}),
+                         case_name);
+
+TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
+  for (const ActSource source : {ActSource::f32, ActSource::bf16, ActSource::rms_norm, ActSource::silu_mul})
+    for (const int k : {128, 1152, 4096, 8192, 14336, 28672, 65536})
+      for (const int m : {1, 7, 16, 17, 256, 527, 528, 4096}) {
+        const QuantizePlan plan = plan_quantize_act_sm90({m, {k, k, 0, 4, true, 1.0f, 1.0f}, source}, false, 132);
+        SCOPED_TRACE(fmt::format("source {} k {} m {}", static_cast<int>(source), k, m));
+        if (plan.tokens == 0) {
+          EXPECT_GT(k, source == ActSource::rms_norm ? 16384 : 65535);
+          continue;
+        }
+        EXPECT_GE(plan.cluster * plan.cta_groups, k / kGroup);
+        EXPECT_EQ(plan.cta_groups % (4 * plan.units), 0);
+        EXPECT_LE(plan.cta_groups, plan.units == 2 ? 112 : 64);
+        EXPECT_EQ(plan.ctas % plan.cluster, 0);
+        EXPECT_GT(plan.ctas, 0);
+        EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);
+        EXPECT_LE(plan.tokens * plan.units, 2);
+      }
+}
+
+// A row of one gate each, so that the scale shows the last bit of silu(gate) * up but where the division by L hides it;
+// three factors hide it at different places.
+TEST(QuantizeActGateSm90, EveryGate) {
+  if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
+  constexpr int kRows = 65536, kIn = kGroup;
+  for (const float up : {1.0f, 1.40625f, 1.859375f}) {
+    std::vector<bf16> x(static_cast<size_t>(kRows) * 2 * kIn);
+    for (int t = 0; t < kRows; ++t) {
+      x[static_cast<size_t>(t) * 2 * kIn + t % kIn].bits = static_cast<uint16_t>(t);
+      x[static_cast<size_t>(t) * 2 * kIn + kIn + t % kIn] = to_bf16(up);
+    }
+    const DeviceArray<bf16> device_x(x);
+    const DeviceArray<int8_t> values(static_cast<size_t>(kRows) * kIn);
+    const DeviceArray<float> scales(kRows);
+    const DeviceArray<int32_t> factors(kRows);
+    const DeviceArray<uint32_t> sums(kRows), errors(kRows);
+    QuantizeActArgs args;
+    args.x = device_x.data();
+    args.out = {ActLayout::tiles_sm90, values.data(), nullptr, nullptr, factors.data(), scales.data(), sums.data()};
+    args.row_errors = errors.data();
+    args.error_tag = 1;
+    quantize_act_ax_sm90({kRows, {kIn, kIn, 0, 8, false, 1.0f, 1.0f}, ActSource::silu_mul}, args, nullptr);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    const auto got = scales.to_host();
+    const auto bad = errors.to_host();
+    int wrong = 0;
+    for (int t = 0; t < kRows; ++t) {
+      const float v = silu(to_float(x[static_cast<size_t>(t) * 2 * kIn + t % kIn])) * up;
+      const float want = is_finite(v) ? token_scales(0.0f, std::fabs(v), 1.0f, 1.0f, 127, 1).sx : 0.0f;
+      wrong += got[t] != want || (bad[t] != 0) != !is_finite(v);
+    }
+    EXPECT_EQ(wrong, 0) << "up " << up;
   }
 }
 

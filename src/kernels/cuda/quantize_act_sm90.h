@@ -18,10 +18,16 @@ constexpr int kMostRowBytes = 226 * 1024;
 constexpr bool stages_row(const QuantizeActProblem& p, const QuantizeActArgs& args) {
   return args.perm != nullptr || p.source == ActSource::rms_norm;
 }
-// The kernel for rows of up to 32,768 channels (16,384 normed or permuted) in whole 16-byte pieces; the other is
-// general.
-bool keeps_row_in_registers(const QuantizeActProblem& p, const QuantizeActArgs& args);
-void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
+
+// How the other kernel deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups each; a lane holds 16
+// channels of `units` groups of each of `tokens` tokens.
+struct QuantizePlan {
+  int tokens = 0, units = 1, cluster = 1, cta_groups = 0, ctas = 0, sms = 0;
+};
+// tokens = 0: the row is one for the general kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
+QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms);
+void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
+                                       const QuantizePlan& plan, cudaStream_t stream);
 void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes,
                                  cudaStream_t stream);
 

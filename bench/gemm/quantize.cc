@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/gemm/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "bench/gemm/copy.h"
+#include "bench/gemm/data.h"
+#include "bench/gemm/device_array.h"
+#include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/quantize_act_sm90.h"
+
+namespace comet::cuda {
+namespace {
+
+constexpr size_t kRotatedBytes = size_t{320} << 20;  // read and written between two uses of a buffer: five times the L2
+constexpr double kRotatedFrom = 4e6;                 // below, rows come from the L2, as from the kernel before
+
+enum class Order { none, shuffled, unchanged };
+
+struct Shape {
+  const char* name;
+  ActSource source;
+  Order order;
+  int k, n8;
+};
+constexpr Shape kShapes[] = {{"rms_norm", ActSource::rms_norm, Order::shuffled, 4096, 4},
+                             {"rms_norm", ActSource::rms_norm, Order::shuffled, 8192, 4},
+                             {"rms_norm, order unchanged", ActSource::rms_norm, Order::unchanged, 8192, 4},
+                             {"bf16", ActSource::bf16, Order::shuffled, 8192, 4},
+                             {"silu_mul", ActSource::silu_mul, Order::none, 14336, 0},
+                             {"silu_mul", ActSource::silu_mul, Order::none, 28672, 0}};
+
+// A timed thing: launch(i) enqueues one call on the i-th copy of its data.
+struct Candidate {
+  std::string name;
+  std::function<void(int)> launch;
+  QuantizePlan plan;
+  cudaGraphExec_t graph = nullptr;
+  int launches = 0;
+  std::vector<double> samples;
+  double us = 0.0;
+};
+
+class QuantizeBench {
+ public:
+  explicit QuantizeBench(const QuantizeBenchOptions& options) : options_(options) {
+    cudaDeviceProp device{};
+    COMET_CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+    COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+    COMET_CUDA_CHECK(cudaEventCreate(&begin_));
+    COMET_CUDA_CHECK(cudaEventCreate(&end_));
+    sms_ = device.multiProcessorCount;
+    result_ = {{"gpu", device.name}, {"sms", sms_}};
+  }
+
+  void run() {
+    run_ceilings();
+    for (const Shape& shape : kShapes)
+      for (const int m : options_.ms) run_point(shape, m);
+    if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
+  }
+
+ private:
+  void run_ceilings() {
+    constexpr size_t kBytes = size_t{1} << 30;
+    const DeviceArray<uint8_t> from(kBytes), to(kBytes);
+    make_dense(from.data(), kBytes / 4, DenseType::f32, 5);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    std::vector<Candidate> c(3);
+    c[0].launch = [&](int) { launch_empty(stream_); };
+    c[1].launch = [&](int) { launch_copy(to.data(), from.data(), kBytes, sms_, stream_); };
+    c[2].launch = [&](int) {
+      COMET_CUDA_CHECK(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream_));
+    };
+    time(c);
+    const double ours = 2.0 * kBytes / c[1].us / 1e6, library = 2.0 * kBytes / c[2].us / 1e6;
+    copy_tb_per_s_ = std::max(ours, library);
+    std::printf("empty kernel %.2f us; copy of 1 GiB: kernel %.2f, cudaMemcpy %.2f TB/s\n", c[0].us, ours, library);
+    result_["empty_us"] = c[0].us;
+    result_["copy_tb_per_s"] = {{"kernel", ours}, {"cudaMemcpy", library}};
+  }
+
+  void run_point(const Shape& shape, int m) {
+    const int k = shape.k, padded = padded_tokens(m);
+    const QuantizeActProblem problem{m, {k, k, shape.n8, 4, true, 0.95f, 0.9f}, shape.source};
+    const bool is_half = shape.source != ActSource::rms_norm;
+    const size_t row_bytes = static_cast<size_t>(k) * (shape.source == ActSource::bf16 ? 2 : 4);
+    const size_t in = row_bytes * m, out = static_cast<size_t>(k) * m, moved = in + out;
+    const int copies = moved < kRotatedFrom ? 1 : static_cast<int>(kRotatedBytes / moved) + 1;
+    const size_t values = static_cast<size_t>(k) * padded;
+    const DeviceArray<uint8_t> x(in * copies), codes(values * copies), copied(moved / 2 * copies),
+        copied_to(moved / 2 * copies);
+    make_dense(x.data(), x.bytes() / (is_half ? 2 : 4), is_half ? DenseType::bf16 : DenseType::f32, 3);
+    std::vector<int32_t> order(k);
+    std::iota(order.begin(), order.end(), 0);
+    if (shape.order == Order::shuffled) std::shuffle(order.begin(), order.end(), std::mt19937(1));
+    const DeviceArray<int32_t> perm(order), factors(padded);
+    const DeviceArray<float> gain(std::vector<float>(k, 0.9f)), scales(padded);
+    const DeviceArray<uint32_t> sums(padded);
+    QuantizeActArgs args;
+    args.gain = gain.data();
+    args.eps = 1e-5f;
+    args.perm = shape.order == Order::none ? nullptr : perm.data();
+
+    const auto launch = [&, problem](int i, const QuantizePlan& plan) {
+      QuantizeActArgs a = args;
+      a.x = x.data() + in * (i % copies);
+      a.out = {ActLayout::tiles_sm90,
+               reinterpret_cast<int8_t*>(codes.data() + values * (i % copies)),
+               nullptr,
+               nullptr,
+               factors.data(),
+               scales.data(),
+               sums.data()};
+      launch_quantize_act_resident_sm90(problem, a, plan, stream_);
+    };
+    std::vector<Candidate> c;
+    std::vector<QuantizePlan> plans = {plan_quantize_act_sm90(problem, args.perm != nullptr, sms_)};
+    if (options_.sweep) {
+      for (const QuantizePlan& plan : other_plans(problem, plans[0])) plans.push_back(plan);
+    }
+    for (const QuantizePlan& plan : plans) {
+      c.emplace_back();
+      c.back().plan = plan;
+      c.back().launch = [&launch, plan](int i) { launch(i, plan); };
+    }
+    c.emplace_back();
+    c.back().launch = [&](int i) {
+      const size_t bytes = moved / 32 * 16, at = bytes * (i % copies);
+      launch_copy(copied_to.data() + at, copied.data() + at, bytes, sms_, stream_);
+    };
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
+    time(c);
+    const double us = c[0].us, rate = static_cast<double>(moved) / us / 1e6, copy_us = c.back().us;
+    std::printf("%-26s k %5d M %4d %8.2f us %5.2f TB/s, %3.0f%% of the large copy; copy of as much %8.2f us, %3.0f%%\n",
+                shape.name, k, m, us, rate, 100 * rate / copy_tb_per_s_, copy_us, 100 * copy_us / us);
+    nlohmann::json row = {{"source", shape.name},
+                          {"k", k},
+                          {"m", m},
+                          {"us", us},
+                          {"bytes", moved},
+                          {"tb_per_s", rate},
+                          {"of_copy", rate / copy_tb_per_s_},
+                          {"same_copy_us", copy_us}};
+    for (size_t i = 0; i + 1 < c.size(); ++i) {
+      const QuantizePlan& p = c[i].plan;
+      const std::string text = fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs", p.tokens,
+                                           p.units, p.cluster, p.cta_groups, p.ctas);
+      if (i == 0) row["plan"] = text;
+      if (options_.sweep) std::printf("    %8.2f us  %s\n", c[i].us, text.c_str());
+      if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
+    }
+    result_["quantize_act"].push_back(row);
+    std::fflush(stdout);
+  }
+
+  std::vector<QuantizePlan> other_plans(const QuantizeActProblem& p, const QuantizePlan& chosen) const {
+    std::vector<QuantizePlan> plans;
+    const int groups = p.format.num_groups();
+    for (const int cluster : {1, 2, 4, 8})
+      for (const int per_sm : {1, 2, 3, 4}) {
+        QuantizePlan plan = chosen;
+        plan.cluster = cluster;
+        plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
+        const int passes = padded_tokens(p.m) / plan.tokens;
+        plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
+        if (plan.cta_groups > (plan.units == 2 ? 112 : 64) || (per_sm > 1 && passes * cluster <= sms_)) continue;
+        plans.push_back(plan);
+      }
+    return plans;
+  }
+
+  double time_us(const std::function<void()>& work) {
+    COMET_CUDA_CHECK(cudaEventRecord(begin_, stream_));
+    work();
+    COMET_CUDA_CHECK(cudaEventRecord(end_, stream_));
+    COMET_CUDA_CHECK(cudaEventSynchronize(end_));
+    float ms = 0.0f;
+    COMET_CUDA_CHECK(cudaEventElapsedTime(&ms, begin_, end_));
+    return ms * 1e3;
+  }
+
+  // Medians over rounds in which every candidate's graph is replayed once, in turn.
+  void time(std::vector<Candidate>& candidates) {
+    for (Candidate& c : candidates) {
+      c.launch(0);
+      const double guess = std::max(2.0, time_us([&] {
+                                           for (int i = 0; i < 4; ++i) c.launch(i);
+                                         }) / 4);
+      c.launches = static_cast<int>(std::clamp(options_.replay_us / guess, 6.0, 400.0));
+      cudaGraph_t graph;
+      COMET_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+      for (int i = 0; i < c.launches; ++i) c.launch(i);
+      COMET_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+      COMET_CUDA_CHECK(cudaGraphInstantiate(&c.graph, graph, 0));
+      COMET_CUDA_CHECK(cudaGraphDestroy(graph));
+      COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_));
+    }
+    for (int round = 0; round < options_.rounds; ++round)
+      for (Candidate& c : candidates)
+        c.samples.push_back(time_us([&] { COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_)); }) / c.launches);
+    for (Candidate& c : candidates) {
+      std::sort(c.samples.begin(), c.samples.end());
+      c.us = c.samples[c.samples.size() / 2];
+      COMET_CUDA_CHECK(cudaGraphExecDestroy(c.graph));
+    }
+  }
+
+  QuantizeBenchOptions options_;
+  int sms_ = 0;
+  double copy_tb_per_s_ = 0.0;
+  cudaStream_t stream_ = nullptr;
+  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+  nlohmann::json result_;
+};
+
+}  // namespace
+
+void run_quantize_bench(const QuantizeBenchOptions& options) { QuantizeBench(options).run(); }
+
+}  // namespace comet::cuda

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a CTA of quantize_act_resident_sm90.cu is given, keeps in shared memory and writes.
+#pragma once
+
+#include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/tile/quantize_sm90.cuh"
+
+namespace comet::cuda {
+
+struct ResidentArgs {
+  QuantizeActProblem p;
+  QuantizeActArgs a;
+  ScaleConstants scales;
+  float hadamard_scale;
+  int cluster, cta_groups;
+};
+
+constexpr int kConsumersBarrier = 1, kHelpersBarrier = 2, kReadBarrier = 3;  // the last: of stage 0; 4: of stage 1
+constexpr int kStages = 2;
+
+// Bytes of a channel of the row, and whether channels are picked one by one.
+constexpr int channel_bytes(ActSource source) { return source == ActSource::bf16 ? 2 : 4; }
+// Warps that sum squares: of few tokens four, from global memory, to be done when the row has come.
+constexpr int helper_warps(ActSource source, int tokens) {
+  return source != ActSource::rms_norm ? 0 : (tokens == 1 ? 4 : 1);
+}
+constexpr bool is_half(ActSource source) { return source == ActSource::bf16 || source == ActSource::silu_mul; }
+
+// What lies in shared memory: barriers, rows [token][stage], maxima [parity][token][slot], sums [parity][token][slot],
+// gains; slots are the warps of a cluster. A picked row ends in 16 bytes of zeros, where padding channels come from.
+struct SharedLayout {
+  int row_bytes, slots, rows, most, sums, gain, bytes;
+};
+COMET_HD SharedLayout shared_layout(const ResidentArgs& k, bool is_picked, int tokens, int token_stride, int warps) {
+  SharedLayout s;
+  const int size = channel_bytes(k.p.source);
+  s.row_bytes = is_picked ? k.p.format.k_in * size + 16 : k.cta_groups * kGroup * size;
+  s.slots = warps * k.cluster;
+  s.rows = helper_warps(k.p.source, tokens) == 4 ? 1152 : 128;
+  s.most = s.rows + (tokens - 1) * token_stride + kStages * s.row_bytes;
+  s.sums = s.most + 2 * tokens * s.slots * 8;
+  s.gain = s.sums + 2 * tokens * s.slots * 4;
+  s.bytes = s.gain + (k.p.source == ActSource::rms_norm ? k.p.format.k_in * 4 : 0);
+  return s;
+}
+// From one token's rows to the next one's: a constant, so that both are read through one address.
+constexpr int token_stride(ActSource source, int most_channels) {
+  return kStages * (most_channels * channel_bytes(source) + 16);
+}
+
+template <int kTokens>
+struct Barriers {
+  uint64_t full[kStages], normed[kStages], exchanged[2], summed[2];
+  float inverse[kStages][kTokens];
+  float chains[kStages][kGroup];  // of four helpers; else rows begin here
+};
+
+// The gains in the row's order, to be picked as the row is: picked from global memory, each would cost a sector.
+template <typename T>
+__device__ __forceinline__ void stage_gains(const void* from, int n, int threads, float* to) {
+#pragma unroll 8
+  for (int i = threadIdx.x; i < n; i += threads) to[i] = to_float(static_cast<const T*>(from)[i]);
+}
+
+// offset: of the group's first token in values, which are less than 4 GiB.
+__device__ __forceinline__ void store_words(int8_t* values, uint32_t offset, bool is_gemv, int token, int t,
+                                            bool is_stored, const uint32_t (&words)[4]) {
+  const uint32_t row = static_cast<uint32_t>(token) % kBlockTokens;
+  if (is_gemv) {  // a lane's 16 bytes hold 4 pieces: half from this lane, half from the one 4 further
+    const bool is_high = t >= 4;
+    const uint32_t a = __shfl_xor_sync(~0u, is_high ? words[0] : words[2], 4),
+                   b = __shfl_xor_sync(~0u, is_high ? words[1] : words[3], 4);
+    const uint4 v = is_high ? uint4{a, words[2], b, words[3]} : uint4{words[0], a, words[1], b};
+    if (is_stored)
+      *reinterpret_cast<uint4*>(values + (offset + (token - row) * kGroup + t / 4 * 512 + (row * 4 + t % 4) * 16)) = v;
+  } else if (is_stored) {
+    const uint32_t at = offset + token * kGroup + (((t / 4) ^ row) * 16 + t % 4 * 4);
+#pragma unroll
+    for (int h = 0; h < 4; ++h) *reinterpret_cast<uint32_t*>(values + (at ^ (32u * h))) = words[h];
+  }
+}
+
+// What only tests and other layouts ask for.
+static __device__ __noinline__ void store_group(const ResidentArgs& k, int token, int group, int groups, int t,
+                                                bool is_stored, uint32_t multiplier, int sum) {
+#pragma unroll
+  for (int mask = 1; mask < kUnitLanes; mask *= 2) sum += __shfl_xor_sync(~0u, sum, mask);
+  multiplier = max(1u, multiplier);
+  if (!is_stored || t != 0) return;
+  const size_t index = static_cast<size_t>(token) * groups + group;
+  if (k.a.out.multipliers != nullptr) k.a.out.multipliers[index] = static_cast<uint8_t>(multiplier);
+  if (k.a.out.group_sums != nullptr)
+    k.a.out.group_sums[index] = static_cast<int16_t>(sum / static_cast<int>(multiplier));
+}
+
+// The largest of a group's 8 lanes, for the item lane % kItems.
+template <int kItems>
+__device__ __forceinline__ uint32_t group_most(const uint32_t (&most)[kItems], int lane) {
+  uint32_t own = most[0];
+  if constexpr (kItems == 2) {
+    const bool is_odd = lane % 2 != 0;
+    own = max(is_odd ? most[1] : most[0], __shfl_xor_sync(~0u, is_odd ? most[0] : most[1], 1));
+  } else {
+    own = max(own, __shfl_xor_sync(~0u, own, 1));
+  }
+  own = max(own, __shfl_xor_sync(~0u, own, 2));
+  return max(own, __shfl_xor_sync(~0u, own, 4));
+}
+
+}  // namespace comet::cuda
