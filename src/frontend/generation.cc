@@ -15,11 +15,19 @@ void Generation::cancel() {
     if (!choice.is_finished) engine_->cancel(choice.id);
 }
 
+// Under the mailbox's lock. Until the first choice has brought the prompt's log-probabilities, the others wait.
+std::deque<Generation::Arrival>::iterator Generation::next_arrival() {
+  std::deque<Arrival>& arrivals = mailbox_->arrivals;
+  if (!wants_prompt_logprobs_ || is_finished(0) || prompt_logprobs_.size() + 1 >= prompt_ids_.size())
+    return arrivals.begin();
+  return std::find_if(arrivals.begin(), arrivals.end(), [](const Arrival& a) { return a.choice == 0; });
+}
+
 std::optional<TextDelta> Generation::next() {
   while (num_open_ > 0) {
     {
       std::unique_lock lock(mailbox_->mutex);
-      mailbox_->ready.wait(lock, [this] { return !mailbox_->arrivals.empty(); });
+      mailbox_->ready.wait(lock, [this] { return next_arrival() != mailbox_->arrivals.end(); });
     }
     if (std::optional<TextDelta> delta = poll()) return delta;
   }
@@ -31,9 +39,10 @@ std::optional<TextDelta> Generation::poll() {
     Arrival arrival;
     {
       std::lock_guard lock(mailbox_->mutex);
-      if (mailbox_->arrivals.empty()) return std::nullopt;
-      arrival = std::move(mailbox_->arrivals.front());
-      mailbox_->arrivals.pop_front();
+      const auto it = next_arrival();
+      if (it == mailbox_->arrivals.end()) return std::nullopt;
+      arrival = std::move(*it);
+      mailbox_->arrivals.erase(it);
     }
     if (std::optional<TextDelta> delta = digest(arrival)) return delta;
   }

@@ -107,6 +107,7 @@ class Generation {
   };
 
   Generation(Engine& engine, const Tokenizer& tokenizer) : engine_(&engine), tokenizer_(&tokenizer) {}
+  std::deque<Arrival>::iterator next_arrival();
   std::optional<TextDelta> digest(const Arrival& arrival);
   LogprobEntry entry(int32_t id, const TokenLogprobs& logprobs) const;
 

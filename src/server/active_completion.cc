@@ -21,6 +21,14 @@ bool opens_thinking(const Tokenizer& tokenizer, std::span<const int32_t> prompt)
   return tail.ends_with("<think>");
 }
 
+// Leaves nothing of the token that the engine makes for a request of none.
+void drop_output(TextDelta& delta) {
+  delta.text.clear();
+  delta.logprobs.clear();
+  delta.num_tokens = delta.num_output = 0;
+  if (delta.finish == FinishReason::stop) delta.finish = FinishReason::length;
+}
+
 }  // namespace
 
 ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, const std::string& client,
@@ -124,6 +132,7 @@ bool ActiveCompletion::take_deltas(const Take& take) {
   for (size_t p = 0; p < parts_.size(); ++p) {
     Part& part = parts_[p];
     while (std::optional<TextDelta> delta = part.generation->poll()) {
+      if (request_.is_prompt_only) drop_output(*delta);
       note(part, *delta);
       const int index = static_cast<int>(p) * request_.params.n + delta->choice;
       begin_choice(part, index);

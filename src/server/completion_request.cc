@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/completion_request.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "server/schema.h"
@@ -113,8 +114,13 @@ const std::vector<Field>& fields() {
       {"model", In::both, "Name of the served model.", text(256), [](R& r, const Json& v) { r.model = v; }},
       {"messages", In::chat, "The conversation so far.", list(message_schema(), 1, kMaxMessages), read_messages},
       {"prompt", In::completions, "Text or token ids to continue, or a list of either.", prompt_schema(), read_prompt},
-      {"max_tokens", In::both, "Most tokens to generate; without it, up to the context's end.", integer(1, INT32_MAX),
+      {"max_tokens", In::chat, "Most tokens to generate; without it, up to the context's end.", integer(1, INT32_MAX),
        [](R& r, const Json& v) { r.params.max_tokens = as<int>(v); }},
+      {"max_tokens", In::completions, "The same; 0, with echo, tells of the prompt only.", integer(0, INT32_MAX),
+       [](R& r, const Json& v) {
+         r.is_prompt_only = as<int>(v) == 0;
+         r.params.max_tokens = std::max(as<int>(v), 1);
+       }},
       {"max_completion_tokens", In::chat, "OpenAI's newer name of max_tokens.", integer(1, INT32_MAX),
        [](R& r, const Json& v) { r.params.max_tokens = as<int>(v); }},
       {"min_tokens", In::both, "End-of-text and stop tokens cannot be chosen before this many.", integer(0, INT32_MAX),
@@ -261,9 +267,9 @@ CompletionRequest parse_completion_request(Endpoint endpoint, const Json& body, 
   if (given("top_logprobs") && !(given("logprobs") && body["logprobs"] == true))
     throw bad_field("top_logprobs", "needs \"logprobs\": true");
   if (given("best_of") && as<int>(body["best_of"]) > r.params.n) throw bad_field("best_of", "is above n");
-  if (r.echo && r.wants_logprobs() && r.params.n > 1) throw bad_field("n", "must be 1 for echo with logprobs");
+  if (r.is_prompt_only && !r.echo) throw bad_field("max_tokens", "is 0, must be at least 1 without echo");
   if (given("stream_options") && !r.stream) throw bad_field("stream_options", "needs \"stream\": true");
-  if (r.params.max_tokens && r.params.min_tokens > *r.params.max_tokens)
+  if (r.params.max_tokens && r.params.min_tokens > (r.is_prompt_only ? 0 : *r.params.max_tokens))
     throw bad_field("min_tokens", "is above max_tokens");
   return r;
 }

@@ -28,6 +28,7 @@ struct CompletionRequest {
   std::vector<std::string> stop;
   bool stream = false, include_usage = false, continuous_usage = false;
   bool echo = false;
+  bool is_prompt_only = false;  // max_tokens was 0; the engine makes one token, which is not told
   int priority = 0;
   std::string cache_salt;
 

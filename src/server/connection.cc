@@ -169,9 +169,9 @@ class HttpConnection final : public Shared::Connection {
         }
         if (!is_gone_) reply = json_reply(200, std::move(whole_));
       } else if (!route.takes_body) {
-        reply = route.run(shared_.service, parser_->get().body(), shared_.openapi);
+        reply = route.run(shared_.service, {target_, parser_->get().body(), shared_.openapi});
       } else {
-        const auto work = [&] { return route.run(shared_.service, parser_->get().body(), shared_.openapi); };
+        const auto work = [&] { return route.run(shared_.service, {target_, parser_->get().body(), shared_.openapi}); };
         reply = co_await run_on_worker(work);
       }
     } catch (const std::exception& e) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <charconv>
 
 #include "server/schema.h"
 
@@ -11,8 +12,9 @@ namespace comet::server {
 namespace {
 
 constexpr int kMaxDepth = 64;  // of arrays and objects in a body
+constexpr std::string_view kModels = "/v1/models/", kId = "{id}";
 
-Reply health(Service& service, const std::string&, const std::string&) {
+Reply health(Service& service, const Asked&) {
   switch (service.state()) {
     case Service::State::ready:
     case Service::State::draining: return {};  // alive: it still answers
@@ -22,12 +24,29 @@ Reply health(Service& service, const std::string&, const std::string&) {
   return {};
 }
 
-Reply ready(Service& service, const std::string&, const std::string&) {
+Reply ready(Service& service, const Asked&) {
   const bool is_ready = service.state() == Service::State::ready;
   return {.status = is_ready ? 200 : 503, .body = is_ready ? R"({"status":"ready"})" : R"({"status":"not ready"})"};
 }
 
-Reply preflight(Service&, const std::string&, const std::string&) { return {.status = 204, .is_preflight = true}; }
+Reply preflight(Service&, const Asked&) { return {.status = 204, .is_preflight = true}; }
+
+// A path's end that stands for {id}, percent-decoded; it may have slashes.
+std::string last_segment(std::string_view target) {
+  const std::string_view coded = target.substr(0, target.find('?')).substr(kModels.size());
+  std::string text;
+  for (size_t i = 0; i < coded.size(); ++i) {
+    unsigned byte = 0;
+    const char* const end = coded.data() + std::min(i + 3, coded.size());
+    if (coded[i] != '%' || std::from_chars(coded.data() + i + 1, end, byte, 16).ptr != coded.data() + i + 3) {
+      text += coded[i];
+    } else {
+      text += static_cast<char>(byte);
+      i += 2;
+    }
+  }
+  return text;
+}
 
 const std::array kRoutes = {
     Route{.path = "/v1/chat/completions",
@@ -43,19 +62,21 @@ const std::array kRoutes = {
     Route{.path = "/v1/models",
           .method = "GET",
           .summary = "The served model",
-          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.models())); }},
+          .run = [](Service& s, const Asked&) { return json_reply(200, dump(s.models())); }},
+    Route{.path = "/v1/models/{id}",
+          .method = "GET",
+          .summary = "One of the names of the served model",
+          .run = [](Service& s, const Asked& a) { return json_reply(200, dump(s.model(last_segment(a.target)))); }},
     Route{.path = "/tokenize",
           .method = "POST",
           .summary = "Token ids of a text or a conversation",
           .takes_body = true,
-          .run = [](Service& s, const std::string& body,
-                    const std::string&) { return json_reply(200, dump(s.tokenize(parse_json(body)))); }},
+          .run = [](Service& s, const Asked& a) { return json_reply(200, dump(s.tokenize(parse_json(a.body)))); }},
     Route{.path = "/detokenize",
           .method = "POST",
           .summary = "Text of token ids",
           .takes_body = true,
-          .run = [](Service& s, const std::string& body,
-                    const std::string&) { return json_reply(200, dump(s.detokenize(parse_json(body)))); }},
+          .run = [](Service& s, const Asked& a) { return json_reply(200, dump(s.detokenize(parse_json(a.body)))); }},
     Route{.path = "/health",
           .method = "GET",
           .summary = "200 when the server is up and its model loaded",
@@ -65,22 +86,22 @@ const std::array kRoutes = {
     Route{.path = "/version",
           .method = "GET",
           .summary = "Comet's version",
-          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.version())); }},
+          .run = [](Service& s, const Asked&) { return json_reply(200, dump(s.version())); }},
     Route{.path = "/load",
           .method = "GET",
           .summary = "Choices that run or wait",
-          .run = [](Service& s, const std::string&, const std::string&) { return json_reply(200, dump(s.load())); }},
+          .run = [](Service& s, const Asked&) { return json_reply(200, dump(s.load())); }},
     Route{.path = "/metrics",
           .method = "GET",
           .summary = "Prometheus metrics",
           .run =
-              [](Service& s, const std::string&, const std::string&) {
+              [](Service& s, const Asked&) {
                 return Reply{.body = s.metrics_text(), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
               }},
     Route{.path = "/openapi.json",
           .method = "GET",
           .summary = "This document",
-          .run = [](Service&, const std::string&, const std::string& document) { return json_reply(200, document); }},
+          .run = [](Service&, const Asked& a) { return json_reply(200, a.openapi); }},
 };
 
 constexpr Route kPreflight{.path = "*", .method = "OPTIONS", .summary = "", .is_public = true, .run = preflight};
@@ -103,6 +124,13 @@ bool is_too_deep(const std::string& text) {
     }
   }
   return false;
+}
+
+bool is_path_of(const Route& route, std::string_view path) {
+  const std::string_view mine = route.path;
+  if (!mine.ends_with(kId)) return path == mine;
+  const std::string_view stem = mine.substr(0, mine.size() - kId.size());
+  return path.size() > stem.size() && path.starts_with(stem);
 }
 
 Json json_content(const Json& schema) { return {{"application/json", {{"schema", schema}}}}; }
@@ -135,7 +163,7 @@ const Route& find_route(std::string_view method, std::string_view target) {
   if (method == "HEAD") method = "GET";
   const Route* other = nullptr;
   for (const Route& route : kRoutes) {
-    if (path != route.path) continue;
+    if (!is_path_of(route, path)) continue;
     if (method == route.method) return route;
     other = &route;
   }
@@ -188,6 +216,9 @@ Json openapi_document(const std::string& version) {
                       {"responses", {{"200", ok}, {"4XX", error}, {"503", {{"description", "Not now"}}}}}};
     if (route.takes_body)
       operation["requestBody"] = {{"required", true}, {"content", json_content(body_schema(route))}};
+    if (std::string_view(route.path).ends_with(kId))
+      operation["parameters"] =
+          Json::array({{{"name", "id"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
     if (!route.is_public) operation["security"] = Json::array({Json{{"key", Json::array()}}});
     std::string method = route.method;
     std::transform(method.begin(), method.end(), method.begin(), [](unsigned char c) { return std::tolower(c); });

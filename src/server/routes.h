@@ -18,15 +18,21 @@ struct Reply {
   bool is_preflight = false;  // a browser asks what it may do
 };
 
+// Of one request, as it came.
+struct Asked {
+  const std::string &target, &body;
+  const std::string& openapi;  // the document
+};
+
 struct Route {
-  const char* path;
+  const char* path;  // may end with {id}
   const char* method;
   const char* summary;
   bool is_public = false;  // needs no key
   bool takes_body = false;
   std::optional<Endpoint> completion = {};  // answered by the engine, not by run
   // With a body: on a worker, else on the io thread, where it must not take long.
-  Reply (*run)(Service& service, const std::string& body, const std::string& openapi) = nullptr;
+  Reply (*run)(Service& service, const Asked& asked) = nullptr;
 };
 
 // HEAD finds what GET finds. Throws ApiError 404 and 405.

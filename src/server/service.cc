@@ -40,15 +40,17 @@ const ServedModel& Service::model_for_request(const std::string& name) const {
                  fmt::format("there is no model \"{}\"; this server has \"{}\"", name, model_.names.front()), "model");
 }
 
+Json Service::model(const std::string& name) const {
+  return {{"id", name},
+          {"object", "model"},
+          {"created", created_},
+          {"owned_by", "comet"},
+          {"max_model_len", model_for_request(name).engine->context()}};
+}
+
 Json Service::models() const {
-  const ServedModel& model = model_for_request("");
   Json list = Json::array();
-  for (const std::string& name : model.names)
-    list.push_back({{"id", name},
-                    {"object", "model"},
-                    {"created", created_},
-                    {"owned_by", "comet"},
-                    {"max_model_len", model.engine->context()}});
+  for (const std::string& name : model_for_request("").names) list.push_back(model(name));
   return {{"object", "list"}, {"data", std::move(list)}};
 }
 

@@ -100,6 +100,8 @@ class Service {
   // Throws ApiError 503 unless new requests are taken, 404 for another model's name.
   const ServedModel& model_for_request(const std::string& name) const;
   Json models() const;
+  // Of one of the names. Throws ApiError 404 for another.
+  Json model(const std::string& name) const;
   Json version() const { return {{"version", version_}}; }
   Json load() const { return {{"server_load", num_open()}}; }
   Json tokenize(const Json& body) const;

@@ -190,8 +190,7 @@ TEST(Generation, LogprobsOfThePrompt) {
   r.sampling.max_tokens = 2;
   r.sampling.n = 2;
   const std::unique_ptr<Generation> g = loaded().frontend.submit(r);
-  while (g->next()) {
-  }
+  while (g->next()) EXPECT_EQ(g->prompt_logprobs().size(), prompt.size() - 1);
   const std::vector<LogprobEntry>& found = g->prompt_logprobs();
   ASSERT_EQ(found.size(), prompt.size() - 1);
   for (size_t i = 0; i < chosen.logprobs.size(); ++i) {

@@ -178,8 +178,18 @@ TEST(Request, FieldsThatNeedOthers) {
   EXPECT_EQ(refused(R"("best_of":3,"n":2)").param, "best_of");
   EXPECT_EQ(refused(R"("best_of":2,"n":2)").status, 0);
   EXPECT_EQ(refused(R"("suffix":"x")").param, "suffix");
-  EXPECT_EQ(refused(R"("echo":true,"logprobs":0,"n":2)").param, "n");
+  EXPECT_EQ(refused(R"("echo":true,"logprobs":0,"n":2)").status, 0);
+  EXPECT_EQ(refused(R"("max_tokens":0)").param, "max_tokens");
+  EXPECT_EQ(refused(R"("max_tokens":0)", Endpoint::chat).param, "max_tokens");
+  EXPECT_EQ(refused(R"("max_tokens":0,"echo":true,"min_tokens":1)").param, "min_tokens");
   EXPECT_EQ(parse(R"("max_completion_tokens":3)", Endpoint::chat).params.max_tokens, 3);
+}
+
+TEST(Request, NoTokensOfTheAnswer) {
+  const CompletionRequest none = parse(R"("max_tokens":0,"echo":true)"), some = parse(R"("max_tokens":1,"echo":true)");
+  EXPECT_TRUE(none.is_prompt_only);
+  EXPECT_FALSE(some.is_prompt_only);
+  EXPECT_EQ(none.params.max_tokens, 1);  // the engine's least
 }
 
 TEST(Request, WhatIsNotBuiltIsRefusedByName) {

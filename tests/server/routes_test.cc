@@ -24,15 +24,18 @@ TEST(Routes, FindsWhatThereIs) {
   EXPECT_TRUE(find_route("GET", "/ready").is_public);
   EXPECT_STREQ(find_route("HEAD", "/version").path, "/version");
   EXPECT_TRUE(find_route("OPTIONS", "/anything").is_public);
+  EXPECT_STREQ(find_route("GET", "/v1/models?x").path, "/v1/models");
+  for (const char* path : {"/v1/models/a", "/v1/models/org/name?x=1", "/v1/models/%2F", "/v1/models/%"})
+    EXPECT_STREQ(find_route("GET", path).path, "/v1/models/{id}") << path;
 }
 
 TEST(Routes, NotFoundAndWrongMethod) {
-  for (const char* path :
-       {"/", "", "/v1", "/v1/completions/", "/V1/completions", "/health/../metrics", "//health", "*"})
+  for (const char* path : {"/", "", "/v1", "/v1/models/", "/v1/models/?x", "/v1/completions/", "/V1/completions",
+                           "/health/../metrics", "//health", "*"})
     EXPECT_EQ(refusal([&] { find_route("GET", path); }).status, 404) << path;
   const struct {
     const char *method, *path, *allow;
-  } wrong[] = {{"GET", "/v1/completions", "POST"}, {"POST", "/health", "GET"},    {"DELETE", "/v1/models", "GET"},
+  } wrong[] = {{"GET", "/v1/completions", "POST"}, {"POST", "/health", "GET"},    {"DELETE", "/v1/models/a", "GET"},
                {"PUT", "/tokenize", "POST"},       {"HEAD", "/tokenize", "POST"}, {"get", "/health", "GET"}};
   for (const auto& w : wrong) {
     const Refusal r = refusal([&] { find_route(w.method, w.path); });
@@ -102,7 +105,7 @@ TEST(OpenApi, HasEveryRoute) {
       EXPECT_FALSE(operation["summary"].get<std::string>().empty());
       for (const char* status : {"200", "4XX", "503"}) EXPECT_TRUE(operation["responses"].contains(status)) << path;
     }
-  EXPECT_EQ(count, 11u);
+  EXPECT_EQ(count, 12u);
 }
 
 // Every body after -d '...' in the documentation is one that the schema lets through.

@@ -196,6 +196,34 @@ class Api(unittest.TestCase):
                 streamed[k] += values
         self.assertEqual(streamed, lists)
 
+    def test_logprobs_of_the_prompt_for_every_choice(self):
+        body = {"prompt": PROMPT, "max_tokens": 3, "temperature": 1, "seed": 3, "logprobs": 2, "echo": True, "n": 4}
+        ignore = {"ignore_eos": True}
+        choices = self.server.complete(**body, **ignore)["choices"]
+        count = len(self.server.request("POST", "/tokenize", {"prompt": PROMPT})[2]["tokens"])
+        streamed = {i: [] for i in range(4)}
+        for event in self.server.stream("/v1/completions", {**body, **ignore}):
+            for choice in event["choices"]:
+                streamed[choice["index"]] += (choice["logprobs"] or {}).get("token_logprobs", [])
+        for choice in choices:
+            values = choice["logprobs"]["token_logprobs"]
+            self.assertEqual(values[:count], choices[0]["logprobs"]["token_logprobs"][:count])
+            self.assertEqual(len(values), count + 3)
+            self.assertEqual(streamed[choice["index"]], values)
+
+    def test_nothing_but_the_prompt(self):
+        one = self.server.complete(max_tokens=1, logprobs=2, echo=True)["choices"][0]["logprobs"]
+        body = {"prompt": [PROMPT, PROMPT], "temperature": 0, "max_tokens": 0, "echo": True, "logprobs": 2, "n": 2}
+        answer = self.server.complete(**body)
+        events = self.server.stream("/v1/completions", body)
+        self.assertEqual(answer["usage"]["completion_tokens"], 0)
+        self.assertEqual(len(answer["choices"]), 4)
+        for choice in answer["choices"]:
+            self.assertEqual((choice["text"], choice["finish_reason"]), (PROMPT, "length"))
+            self.assertEqual(choice["logprobs"], {k: v[:-1] for k, v in one.items()})
+            self.assertEqual(texts_of(events)[choice["index"]], PROMPT)
+        self.assertEqual(self.server.complete(max_tokens=0, echo=True)["choices"][0]["text"], PROMPT)
+
     def test_logprobs_of_chat(self):
         body = {"messages": CHAT, "max_tokens": 5, "temperature": 0, "logprobs": True, "top_logprobs": 2}
         _, _, answer = self.server.request("POST", "/v1/chat/completions", body)
@@ -256,6 +284,10 @@ class Api(unittest.TestCase):
     def test_models_version_load(self):
         _, _, models = self.server.request("GET", "/v1/models")
         self.assertEqual([m["id"] for m in models["data"]], ["books"])
+        self.assertEqual(self.server.request("GET", "/v1/models/books")[2], models["data"][0])
+        self.assertEqual(self.server.request("GET", "/v1/models/b%6foks")[0], 200)
+        for path in ("/v1/models/other", "/v1/models/books%2F", "/v1/models/%00%ff%"):
+            self.assertEqual(self.server.request("GET", path)[0], 404)
         self.assertRegex(self.server.request("GET", "/version")[2]["version"], r"^\d+\.\d+")
         self.assertEqual(self.server.request("GET", "/load")[2], {"server_load": 0})
         _, _, document = self.server.request("GET", "/openapi.json")
