@@ -22,11 +22,11 @@ build:  ## set up and build the program: build/comet
 	cmake --build build -j $(JOBS) --target comet
 
 test:  ## everything that CI checks (about 20 minutes on 2 cores)
-	tools/setup --test --python
+	tools/setup --test --python --clients
 	tools/test --jobs $(JOBS)
 
 check:  ## the quick loop (under 5 minutes)
-	tools/setup --test --python
+	tools/setup --test --python --clients
 	tools/test --quick --jobs $(JOBS)
 
 soak:  ## the long acceptance runs of tools/soak.d; goes on where it stopped
