@@ -130,11 +130,13 @@ TEST(OpenApi, SchemaTakesTheDocumentedExamples) {
 TEST(OpenApi, EveryFieldIsDocumented) {
   std::ifstream in(std::string(COMET_SOURCE_DIR) + "/docs/server.md");
   const std::string text{std::istreambuf_iterator<char>(in), {}};
-  for (const Endpoint endpoint : {Endpoint::chat, Endpoint::completions})
-    for (const auto& [name, field] : completion_request_schema(endpoint)["properties"].items())
+  for (const Endpoint endpoint : {Endpoint::chat, Endpoint::completions}) {
+    const Json schema = completion_request_schema(endpoint);
+    for (const auto& [name, field] : schema["properties"].items())
       EXPECT_TRUE(field.value("type", "") == "null" || text.find("\n| `" + name + "`") != std::string::npos) << name;
-  for (const auto& [path, unused] : openapi_document("1")["paths"].items())
-    EXPECT_THAT(text, HasSubstr(" " + path + "`"));
+  }
+  const Json document = openapi_document("1");
+  for (const auto& [path, unused] : document["paths"].items()) EXPECT_THAT(text, HasSubstr(" " + path + "`"));
 }
 
 }  // namespace
