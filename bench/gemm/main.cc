@@ -3,7 +3,6 @@
 // through more than the L2, CUDA graphs, medians. --sweep times every plan instead, to tune the choice.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -16,6 +15,7 @@
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
 #include "bench/gemm/quantize.h"
+#include "bench/gemm/replay.h"
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels/cuda/layouts_sm90.h"
 
@@ -43,78 +43,9 @@ struct Options {
 
 int copies_of(size_t bytes) { return static_cast<int>(std::clamp<size_t>(kRotatedBytes / bytes + 1, 2, 64)); }
 
-// A timed thing: launch(i) enqueues one product with the i-th copy of the weights.
-struct Candidate {
+struct Candidate : Replay {
   std::string name;
-  std::function<void(int)> launch;
   GemmPlan plan;
-  double us = 0.0, mhz = 0.0;
-  cudaGraphExec_t graph = nullptr;
-  int launches = 0;
-  std::vector<double> samples, clocks;
-};
-
-class Timer {
- public:
-  explicit Timer(cudaStream_t stream) : stream_(stream) {
-    COMET_CUDA_CHECK(cudaEventCreate(&begin_));
-    COMET_CUDA_CHECK(cudaEventCreate(&end_));
-  }
-
-  double time_us(const std::function<void()>& work) {
-    COMET_CUDA_CHECK(cudaEventRecord(begin_, stream_));
-    work();
-    COMET_CUDA_CHECK(cudaEventRecord(end_, stream_));
-    COMET_CUDA_CHECK(cudaEventSynchronize(end_));
-    float ms = 0.0f;
-    COMET_CUDA_CHECK(cudaEventElapsedTime(&ms, begin_, end_));
-    return ms * 1e3;
-  }
-
-  // Medians over rounds in which every candidate's graph is replayed once, in turn.
-  void run(std::vector<Candidate>& candidates, const Options& options) {
-    for (Candidate& c : candidates) {
-      c.launch(0);
-      const double guess = std::max(2.0, time_us([&] {
-                                           for (int i = 0; i < 4; ++i) c.launch(i);
-                                         }) / 4);
-      c.launches = static_cast<int>(std::clamp(options.replay_us / guess, 6.0, 400.0));
-      cudaGraph_t graph;
-      COMET_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-      for (int i = 0; i < c.launches; ++i) c.launch(i);
-      COMET_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
-      COMET_CUDA_CHECK(cudaGraphInstantiate(&c.graph, graph, 0));
-      COMET_CUDA_CHECK(cudaGraphDestroy(graph));
-      COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_));
-    }
-    for (int round = 0; round < options.rounds; ++round)
-      for (Candidate& c : candidates) {
-        c.samples.push_back(time_us([&] { COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_)); }) / c.launches);
-        c.clocks.push_back(sm_mhz());
-      }
-    for (Candidate& c : candidates) {
-      c.us = median(c.samples), c.mhz = median(c.clocks);
-      COMET_CUDA_CHECK(cudaGraphExecDestroy(c.graph));
-    }
-  }
-
- private:
-  static double median(std::vector<double> v) {
-    std::sort(v.begin(), v.end());
-    return v[v.size() / 2];
-  }
-
-  // The clock follows power in milliseconds: a probe right behind a replay sees the replay's.
-  double sm_mhz() {
-    launch_clock_probe(probe_.data(), stream_);
-    COMET_CUDA_CHECK(cudaStreamSynchronize(stream_));
-    const std::vector<uint64_t> v = probe_.to_host();
-    return 1e3 * static_cast<double>(v[0]) / static_cast<double>(v[1]);
-  }
-
-  cudaStream_t stream_;
-  cudaEvent_t begin_, end_;
-  DeviceArray<uint64_t> probe_ = DeviceArray<uint64_t>(2);
 };
 
 // One layer's weights in our format, copied until they exceed the L2.
@@ -174,7 +105,7 @@ class Bench {
   Bench(const Options& options) : options_(options) {
     COMET_CUDA_CHECK(cudaGetDeviceProperties(&device_, 0));
     COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    timer_ = std::make_unique<Timer>(stream_);
+    timer_ = std::make_unique<ReplayTimer>(stream_);
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
     int driver = 0;
     COMET_CUDA_CHECK(cudaDriverGetVersion(&driver));
@@ -244,7 +175,7 @@ class Bench {
       candidates.push_back(c);
     }
     if (dense_) add_baselines(shape, m, d, dense_x, dense_w, candidates);
-    timer_->run(candidates, options_);
+    run_replays(*timer_, candidates, replay_options());
     report(shape, problem, layer, candidates);
   }
 
@@ -305,7 +236,7 @@ class Bench {
       make_dense(w.data(), static_cast<size_t>(copies) * s.n * s.k, kind.type, 6);
       COMET_CUDA_CHECK(cudaDeviceSynchronize());
       single.push_back(candidates[0]);
-      timer_->run(single, options_);
+      run_replays(*timer_, single, replay_options());
       baseline_us_[kind.name] = single[0].us;
       beside_us_[kind.name] = single[1].us;
       mhz_[kind.name] = {single[0].mhz, single[1].mhz};
@@ -384,8 +315,12 @@ class Bench {
 
   Options options_;
   cudaDeviceProp device_{};
+  ReplayOptions replay_options() const {
+    return {.rounds = options_.rounds, .replay_us = options_.replay_us, .clocks = true};
+  }
+
   cudaStream_t stream_ = nullptr;
-  std::unique_ptr<Timer> timer_;
+  std::unique_ptr<ReplayTimer> timer_;
   std::unique_ptr<DenseGemm> dense_;
   std::map<std::string, double> baseline_us_, beside_us_;
   std::map<std::string, std::pair<double, double>> mhz_;  // theirs, ours beside

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
-#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
@@ -14,6 +14,7 @@
 #include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
+#include "bench/gemm/replay.h"
 #include "kernels/cuda/layouts_sm90.h"
 #include "kernels/cuda/quantize_act_sm90.h"
 
@@ -38,15 +39,8 @@ constexpr Shape kShapes[] = {{"rms_norm", ActSource::rms_norm, Order::shuffled, 
                              {"silu_mul", ActSource::silu_mul, Order::none, 14336, 0},
                              {"silu_mul", ActSource::silu_mul, Order::none, 28672, 0}};
 
-// A timed thing: launch(i) enqueues one call on the i-th copy of its data.
-struct Candidate {
-  std::string name;
-  std::function<void(int)> launch;
+struct Candidate : Replay {
   QuantizePlan plan;
-  cudaGraphExec_t graph = nullptr;
-  int launches = 0;
-  std::vector<double> samples;
-  double us = 0.0;
 };
 
 class QuantizeBench {
@@ -55,8 +49,7 @@ class QuantizeBench {
     cudaDeviceProp device{};
     COMET_CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
     COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    COMET_CUDA_CHECK(cudaEventCreate(&begin_));
-    COMET_CUDA_CHECK(cudaEventCreate(&end_));
+    timer_ = std::make_unique<ReplayTimer>(stream_);
     sms_ = device.multiProcessorCount;
     result_ = {{"gpu", device.name}, {"sms", sms_}};
   }
@@ -178,47 +171,15 @@ class QuantizeBench {
     return plans;
   }
 
-  double time_us(const std::function<void()>& work) {
-    COMET_CUDA_CHECK(cudaEventRecord(begin_, stream_));
-    work();
-    COMET_CUDA_CHECK(cudaEventRecord(end_, stream_));
-    COMET_CUDA_CHECK(cudaEventSynchronize(end_));
-    float ms = 0.0f;
-    COMET_CUDA_CHECK(cudaEventElapsedTime(&ms, begin_, end_));
-    return ms * 1e3;
-  }
-
-  // Medians over rounds in which every candidate's graph is replayed once, in turn.
   void time(std::vector<Candidate>& candidates) {
-    for (Candidate& c : candidates) {
-      c.launch(0);
-      const double guess = std::max(2.0, time_us([&] {
-                                           for (int i = 0; i < 4; ++i) c.launch(i);
-                                         }) / 4);
-      c.launches = static_cast<int>(std::clamp(options_.replay_us / guess, 6.0, 400.0));
-      cudaGraph_t graph;
-      COMET_CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-      for (int i = 0; i < c.launches; ++i) c.launch(i);
-      COMET_CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
-      COMET_CUDA_CHECK(cudaGraphInstantiate(&c.graph, graph, 0));
-      COMET_CUDA_CHECK(cudaGraphDestroy(graph));
-      COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_));
-    }
-    for (int round = 0; round < options_.rounds; ++round)
-      for (Candidate& c : candidates)
-        c.samples.push_back(time_us([&] { COMET_CUDA_CHECK(cudaGraphLaunch(c.graph, stream_)); }) / c.launches);
-    for (Candidate& c : candidates) {
-      std::sort(c.samples.begin(), c.samples.end());
-      c.us = c.samples[c.samples.size() / 2];
-      COMET_CUDA_CHECK(cudaGraphExecDestroy(c.graph));
-    }
+    run_replays(*timer_, candidates, {.rounds = options_.rounds, .replay_us = options_.replay_us, .clocks = false});
   }
 
   QuantizeBenchOptions options_;
   int sms_ = 0;
   double copy_tb_per_s_ = 0.0;
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr, end_ = nullptr;
+  std::unique_ptr<ReplayTimer> timer_;
   nlohmann::json result_;
 };
 
