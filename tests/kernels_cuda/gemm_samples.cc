@@ -17,6 +17,11 @@ int uniform(std::mt19937& rng, int low, int high) {
   return low + static_cast<int>(rng() % static_cast<unsigned>(high - low + 1));
 }
 
+void make_weights8(const GemmCase& c, GemmSample& s, std::mt19937& rng) {
+  s.codes8.resize(static_cast<size_t>(c.n) * c.k);
+  for (auto& v : s.codes8) v = static_cast<int8_t>(c.extreme ? -127 : uniform(rng, -127, 127));
+}
+
 void make_weights(const GemmCase& c, GemmSample& s, std::mt19937& rng) {
   s.codes.resize(static_cast<size_t>(c.n) * c.k / 2);
   for (auto& b : s.codes) b = static_cast<uint8_t>(c.extreme ? 0 : rng());
@@ -54,7 +59,7 @@ void make_acts(const GemmCase& c, GemmSample& s, std::mt19937& rng) {
 }
 
 // The reference on tokens [first, last).
-void run_reference(GemmSample& s, const std::vector<uint8_t>& packed, int first, int last) {
+void run_reference(GemmSample& s, std::vector<uint8_t>& packed, int first, int last) {
   GemmProblem p = s.problem;
   p.m = last - first;
   GemmArgs args;
@@ -62,18 +67,18 @@ void run_reference(GemmSample& s, const std::vector<uint8_t>& packed, int first,
   args.a.region1_factors = s.factors.data() + first;
   args.a.scales = s.scales.data() + first;
   args.a.sums = s.sums.data() + first;
-  args.b.data = const_cast<uint8_t*>(packed.data());
+  args.b.data = s.w8 ? static_cast<void*>(s.codes8.data()) : packed.data();
   args.channel_scales = s.channel_scales.data();
   args.bias = s.bias.empty() ? nullptr : s.bias.data();
   args.d = s.want.data() + static_cast<size_t>(first) * p.n * output_bytes(p.output);
-  gemm_w4ax_ref(p, args);
+  s.w8 ? gemm_w8a8_ref(p, args) : gemm_w4ax_ref(p, args);
 }
 
 }  // namespace
 
-GemmSample::GemmSample(const GemmCase& c) : problem{c.m, c.n, c.k, c.n8, c.output}, bits2(c.bits2) {
+GemmSample::GemmSample(const GemmCase& c, bool w8_) : problem{c.m, c.n, c.k, c.n8, c.output}, bits2(c.bits2), w8(w8_) {
   std::mt19937 rng(static_cast<uint32_t>(c.m * 31 + c.n * 7 + c.k + c.n8));
-  make_weights(c, *this, rng);
+  w8 ? make_weights8(c, *this, rng) : make_weights(c, *this, rng);
   make_acts(c, *this, rng);
   std::uniform_real_distribution<float> scale(1e-4f, 1e-2f), other(-3.0f, 3.0f);
   for (int i = 0; i < c.n; ++i) channel_scales.push_back(scale(rng));

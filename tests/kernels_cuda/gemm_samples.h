@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operands of gemm_w4ax in canonical order and what kernels/ref makes of them.
+// Operands of gemm_w4ax or gemm_w8a8 in canonical order and what kernels/ref makes of them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,6 +19,8 @@ struct GemmCase {
 struct GemmSample {
   GemmProblem problem;
   int bits2 = 8;
+  bool w8 = false;
+  std::vector<int8_t> codes8;                             // w8: W8Weights, and none of the next line
   std::vector<uint8_t> codes, group_scales, group_zeros;  // W4axWeights
   std::vector<float> channel_scales, bias;                // bias: empty or [n]
   std::vector<int8_t> values;                             // ActLayout::rows
@@ -31,7 +33,7 @@ struct GemmSample {
   std::vector<uint8_t> want;  // d as the reference leaves it
 
   GemmSample() = default;
-  explicit GemmSample(const GemmCase& c);
+  explicit GemmSample(const GemmCase& c, bool w8 = false);
 };
 
 // Compares bytes; names the first output that differs.
