@@ -209,7 +209,7 @@ class Http(unittest.TestCase):
         self.assertEqual(grown("http_responses_total", ',route="/v1/completions",status="200"'), 1)
 
 
-class OwnServer(unittest.TestCase):
+class StartsServers(unittest.TestCase):
     """Each test starts a server of its own."""
 
     @classmethod
@@ -221,6 +221,8 @@ class OwnServer(unittest.TestCase):
         self.addCleanup(server.close)
         return server
 
+
+class OwnServer(StartsServers):
     def test_queue_full(self):
         server = self.start("--max-queue", "0", "--max-batch-seqs", "1")
         with server.socket() as s:
@@ -292,16 +294,7 @@ class OwnServer(unittest.TestCase):
         self.assertEqual(server.stop(), 0)
 
 
-class Lifecycle(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        require_server()
-
-    def start(self, *options, **kwargs):
-        server = Server(*options, **kwargs)
-        self.addCleanup(server.close)
-        return server
-
+class Lifecycle(StartsServers):
     def test_health_while_loading(self):
         server = self.start(wait=False)
         seen = {server.request("GET", "/health")[0]}
