@@ -8,24 +8,18 @@
 #include <filesystem>
 #include <thread>
 
+#include "fast_backend.h"
+
 namespace comet {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
 
-std::unique_ptr<Backend> fast_backend() {
-  try {
-    return cpu_backend("", std::make_shared<ThreadPool>(1));
-  } catch (const Unsupported&) {
-    return ref_backend();
-  }
-}
-
 // Loaded once; each test makes its requests on the same engine.
 struct Loaded {
   std::filesystem::path folder = std::filesystem::path(COMET_SOURCE_DIR) / "models/gutenberg-15m";
-  std::unique_ptr<Backend> backend = fast_backend();
+  std::unique_ptr<Backend> backend = fast_backend(1);
   Tokenizer tokenizer = Tokenizer::load(folder);
   Model model{*backend, Checkpoint::open(folder), {.max_positions = 128, .max_batch_tokens = 64, .max_logit_rows = 16}};
   Engine engine{model, {.max_batch_tokens = 64, .max_batch_seqs = 8}};

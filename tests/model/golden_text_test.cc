@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/mapped_file.h"
+#include "fast_backend.h"
 #include "model/model.h"
 #include "text/tokenizer.h"
 
@@ -19,14 +20,6 @@ namespace fs = std::filesystem;
 
 // Where transformers' two best logits are closer than this, bf16 K and V and another order of sums may turn them.
 constexpr double kSmallGap = 0.02;
-
-std::unique_ptr<Backend> fast_backend() {
-  try {
-    return cpu_backend("", std::make_shared<ThreadPool>(2));
-  } catch (const Unsupported&) {
-    return ref_backend();
-  }
-}
 
 // Logits of every position from `first` on, [ids.size() - first, vocab].
 std::vector<float> forced_logits(Model& model, const std::vector<int32_t>& ids, int first) {
@@ -48,7 +41,7 @@ nlohmann::json read_json(const fs::path& file) { return nlohmann::json::parse(re
 TEST(GoldenText, Gutenberg15mChoosesTheSameTokens) {
   const fs::path folder = fs::path(COMET_SOURCE_DIR) / "models/gutenberg-15m";
   const nlohmann::json golden = read_json(fs::path(COMET_SOURCE_DIR) / "tests/goldens/gutenberg-15m.json");
-  const auto backend = fast_backend();
+  const auto backend = fast_backend(2);
   Model model(*backend, Checkpoint::open(folder), {});
   const Tokenizer tokenizer = Tokenizer::load(folder);
   const int vocab = model.config().vocab_size;
@@ -84,7 +77,7 @@ TEST(GoldenText, Stories260kWritesTheSameText) {
   const fs::path folder = fs::path(conformance) / "models/stories260k";
   if (!fs::exists(folder)) GTEST_SKIP() << "no models/stories260k in COMET_CONFORMANCE_DIR";
   const nlohmann::json golden = read_json(folder / "golden.json");
-  const auto backend = fast_backend();
+  const auto backend = fast_backend(2);
   Model model(*backend, Checkpoint::open(folder), {});
   const Tokenizer tokenizer = Tokenizer::load(folder);
   const int vocab = model.config().vocab_size;

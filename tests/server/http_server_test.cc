@@ -10,20 +10,13 @@
 #include <thread>
 
 #include "base/check.h"
+#include "fast_backend.h"
 #include "http_client.h"
 
 namespace comet::server {
 namespace {
 
 using testing::HasSubstr;
-
-std::unique_ptr<Backend> fast_backend() {
-  try {
-    return cpu_backend("", std::make_shared<ThreadPool>(1));
-  } catch (const Unsupported&) {
-    return ref_backend();
-  }
-}
 
 ServerOptions test_options() {
   ServerOptions o;
@@ -34,7 +27,7 @@ ServerOptions test_options() {
 
 struct Loaded {
   std::filesystem::path folder = std::filesystem::path(COMET_SOURCE_DIR) / "models/gutenberg-15m";
-  std::unique_ptr<Backend> backend = fast_backend();
+  std::unique_ptr<Backend> backend = fast_backend(1);
   Tokenizer tokenizer = Tokenizer::load(folder);
   Model model{*backend, Checkpoint::open(folder), {.max_positions = 1024, .max_batch_tokens = 64, .max_logit_rows = 8}};
   Engine engine{model, {.max_batch_tokens = 64, .max_batch_seqs = 8}};
