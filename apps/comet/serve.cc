@@ -4,10 +4,10 @@
 
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <fstream>
 
 #include "command.h"
+#include "config.h"
 #include "console.h"
 
 namespace comet::app {
@@ -16,7 +16,7 @@ namespace {
 struct Options {
   api::LoadOptions load;
   api::ServeOptions serve;
-  std::string key_file;
+  std::string key_file, config_file;
   double drain_s = 0, keep_alive_s = 0, header_s = 0, body_s = 0, idle_s = 0, write_s = 0;
   bool quiet = false;
   std::string reasoning_parser = "none";
@@ -35,7 +35,6 @@ void read_keys(const std::string& file, std::vector<std::string>& keys) {
 
 int run_serve(Options o) {
   if (!o.key_file.empty()) read_keys(o.key_file, o.serve.api_keys);
-  if (const char* key = std::getenv("COMET_API_KEY"); key != nullptr && *key != '\0') o.serve.api_keys.push_back(key);
   o.serve.splits_reasoning = o.reasoning_parser == "think";
   o.serve.drain_timeout = api::Seconds(o.drain_s);
   o.serve.keep_alive_interval = api::Seconds(o.keep_alive_s);
@@ -76,6 +75,9 @@ void add_serve(CLI::App& app, Run& run) {
   o->write_s = s.write_timeout.count();
   CLI::App* c = app.add_subcommand("serve", "Serve a model over HTTP with OpenAI's API");
   add_model_options(*c, o->load);
+  c->add_option("--config", o->config_file,
+                "YAML file with these options, `port: 8000`; COMET_PORT=8000 counts before it, --port before both")
+      ->envname("COMET_CONFIG");
   c->add_option("--host", s.host, "Address to listen on; beyond loopback it needs keys or --no-auth");
   c->add_option("--port", s.port, "Port; 0: any free one");
   c->add_option("--served-model-name", s.model_names, "Names that clients may ask for (default: the folder's)");
@@ -116,8 +118,10 @@ void add_serve(CLI::App& app, Run& run) {
   add_load_options(*c, o->load);
   c->footer(
       "Examples:\n  comet serve out/gutenberg-15m-w4ax\n"
-      "  COMET_API_KEY=... comet serve out/llama --host 0.0.0.0 --port 8000 --max-model-len 8192");
-  c->callback([o, &run] {
+      "  COMET_API_KEY=... comet serve out/llama --host 0.0.0.0 --port 8000 --max-model-len 8192\n"
+      "  comet serve --config serve.yaml");
+  c->callback([o, c, &run] {
+    apply_config(*c, o->config_file);
     require_model(o->load);
     run = [o] { return run_serve(*o); };
   });
