@@ -2,10 +2,12 @@
 # `make run` and `make test` are all that a fresh machine needs; `make help` lists the rest.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help run build test check soak dist-h200 format clean
+.PHONY: help run build test check soak install dist-h200 format clean
 
 # rustup's and Ubuntu's Rust, where tools/setup looks too.
 export PATH := $(HOME)/.cargo/bin:/usr/lib/rust-1.85/bin:$(PATH)
+
+PREFIX = /usr/local
 
 # As many jobs as `make -j N` asks for, else one per core.
 JOBS = $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),$(shell nproc))
@@ -32,6 +34,12 @@ check:  ## the quick loop (under 5 minutes)
 soak:  ## the long acceptance runs of tools/soak.d; goes on where it stopped
 	tools/setup --test --python
 	tools/soak $(JOBS)
+
+install:  ## set up, build and install the program, libcomet.so and comet.service: PREFIX=/usr/local
+	tools/setup
+	cmake --preset release --log-level=WARNING -DCOMET_WERROR=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	cmake --build build -j $(JOBS) --target comet libcomet
+	cmake --install build --strip
 
 dist-h200:  ## stripped CUDA programs that need nothing but a driver: build-cuda-dist/
 	tools/setup --test --cuda

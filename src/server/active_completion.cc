@@ -97,7 +97,7 @@ void ActiveCompletion::note(Part& part, const TextDelta& delta) {
     const double seconds = Seconds(delta.time - last).count();
     const bool is_first = delta.num_output == delta.num_tokens;
     if (is_first)
-      metrics.first_token(seconds);
+      metrics.first_tokens(seconds, delta.num_tokens);
     else
       metrics.more_tokens(seconds, delta.num_tokens);
     last = delta.time;

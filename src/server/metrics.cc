@@ -42,21 +42,22 @@ void Histogram::write(std::string& out, const std::string& name, const std::stri
                  count);
 }
 
-void Metrics::first_token(double seconds) {
+void Metrics::first_tokens(double seconds, int num_tokens) {
   std::lock_guard lock(mutex_);
+  generation_tokens_ += num_tokens;
   ttft_.add(seconds);
 }
 
 void Metrics::more_tokens(double seconds, int num_tokens) {
   if (num_tokens < 1) return;
   std::lock_guard lock(mutex_);
+  generation_tokens_ += num_tokens;
   itl_.add(seconds / num_tokens, num_tokens);
 }
 
 void Metrics::finished(const FinishedChoice& choice) {
   std::lock_guard lock(mutex_);
   prompt_tokens_ += choice.num_prompt;
-  generation_tokens_ += choice.num_output;
   finished_[choice.reason] += 1;
   e2e_.add(choice.seconds);
   queue_.add(choice.queued_s);
@@ -94,7 +95,7 @@ std::string Metrics::text(const EngineStats& engine, int num_open) const {
   one("prefix_cache_hits_total", "counter", "Tokens that the prefix cache had.", engine.num_cached_tokens);
   one("num_preemptions_total", "counter", "Sequences that gave up their kv_blocks.", engine.num_preemptions);
   one("prompt_tokens_total", "counter", "Prompt tokens of finished choices.", prompt_tokens_);
-  one("generation_tokens_total", "counter", "Tokens generated for finished choices.", generation_tokens_);
+  one("generation_tokens_total", "counter", "Generated tokens that were handed on.", generation_tokens_);
 
   const std::string success = begin("request_success_total", "counter", "Finished choices.");
   for (const auto& [reason, count] : finished_)

@@ -40,7 +40,8 @@ class Metrics {
   // prefix: of all names; model: the label model_name.
   Metrics(std::string prefix, std::string model) : prefix_(std::move(prefix)), model_(std::move(model)) {}
 
-  void first_token(double seconds);
+  // The first num_tokens of a choice came `seconds` after its request.
+  void first_tokens(double seconds, int num_tokens);
   // num_tokens more tokens came `seconds` after the ones before.
   void more_tokens(double seconds, int num_tokens);
   void finished(const FinishedChoice& choice);

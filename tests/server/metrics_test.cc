@@ -71,7 +71,7 @@ TEST(Metrics, HasTheNamesOfVllm) {
 
 TEST(Metrics, CountsWhatHappened) {
   Metrics metrics("comet", "m");
-  metrics.first_token(0.003);
+  metrics.first_tokens(0.003, 2);
   metrics.more_tokens(0.4, 4);
   metrics.more_tokens(1.0, 0);
   metrics.finished({.reason = "stop", .num_prompt = 10, .num_output = 5, .queued_s = 0.5, .seconds = 2});
