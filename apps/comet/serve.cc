@@ -19,7 +19,7 @@ struct Options {
   std::string key_file, config_file;
   double drain_s = 0, keep_alive_s = 0, header_s = 0, body_s = 0, idle_s = 0, write_s = 0;
   bool quiet = false;
-  std::string reasoning_parser = "none";
+  std::string reasoning_parser = "none", scheduling_policy = "fcfs";
 };
 
 // One key a line; empty lines and lines that begin with # are no keys.
@@ -35,6 +35,7 @@ void read_keys(const std::string& file, std::vector<std::string>& keys) {
 
 int run_serve(Options o) {
   if (!o.key_file.empty()) read_keys(o.key_file, o.serve.api_keys);
+  o.serve.obeys_priority = o.scheduling_policy == "priority";
   o.serve.splits_reasoning = o.reasoning_parser == "think";
   o.serve.drain_timeout = api::Seconds(o.drain_s);
   o.serve.keep_alive_interval = api::Seconds(o.keep_alive_s);
@@ -92,6 +93,10 @@ void add_serve(CLI::App& app, Run& run) {
   c->add_option("--reasoning-parser", o->reasoning_parser,
                 "think: what stands between <think> and </think> becomes reasoning_content")
       ->check(CLI::IsMember({"none", "think"}))
+      ->capture_default_str();
+  c->add_option("--scheduling-policy", o->scheduling_policy,
+                "fcfs; priority: requests may carry one, and any client can then overtake the others")
+      ->check(CLI::IsMember({"fcfs", "priority"}))
       ->capture_default_str();
   c->add_option("--max-queue", s.max_queue, "Requests that may wait beside those that run; more get a 503")
       ->check(CLI::NonNegativeNumber);

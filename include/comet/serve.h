@@ -24,6 +24,7 @@ struct ServeOptions {
   std::vector<std::string> cors_origins;   // none: no page of another origin may call
   std::string tls_cert, tls_key;           // PEM files; both or none
   std::string metrics_prefix = "comet";
+  bool obeys_priority = false;    // takes requests' `priority`; else one other than 0 is refused
   bool splits_reasoning = false;  // chat: what stands between <think> and </think> becomes reasoning_content
 
   size_t max_header_bytes = 16 << 10, max_body_bytes = 32 << 20;

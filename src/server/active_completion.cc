@@ -38,6 +38,8 @@ ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, 
       response_(request_, *service.model_for_request(request_.model).tokenizer, id,
                 request_.model.empty() ? service.model_.names.front() : request_.model,
                 static_cast<int64_t>(std::time(nullptr))) {
+  if (request_.priority != 0 && !service.options_.obeys_priority)
+    throw bad_field("priority", "this server runs requests in their order (--scheduling-policy fcfs)");
   const ServedModel& model = service.model_;
   Frontend frontend(*model.engine, *model.tokenizer, model.chat_template, model.vocab_size);
   GenerationRequest g{.prompt = {},

@@ -30,6 +30,19 @@ LONG = {"prompt": "word " * 900, "temperature": 0, "max_tokens": 1}
 ENDLESS = {"prompt": PROMPT, "temperature": 0, "max_tokens": 900, "ignore_eos": True}
 
 
+class Priority(unittest.TestCase):
+    def test_a_better_one_overtakes(self):
+        require_server()
+        server = Server("--scheduling-policy", "priority", "--max-batch-seqs", "1")
+        self.addCleanup(server.close)
+        slow = server.open_stream("/v1/completions", {**ENDLESS, "priority": 5})
+        self.addCleanup(slow[0].close)
+        slow[1].readline()  # the first event: it runs
+        self.assertEqual(server.complete(max_tokens=2, priority=4)["usage"]["completion_tokens"], 2)
+        self.assertEqual(server.num_running(), 1)  # the slow one has not ended before
+        self.assertEqual(len(read_events(slow[1])), ENDLESS["max_tokens"] - 1)
+
+
 class Http(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

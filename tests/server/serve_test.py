@@ -259,6 +259,7 @@ class Api(unittest.TestCase):
             ({"temprature": 1}, "temprature"),
             ({"stream_options": {"include_usage": True}}, "stream_options"),
             ({"best_of": 2}, "best_of"),
+            ({"priority": -1}, "priority"),
             ({"min_tokens": 9, "max_tokens": 3}, "min_tokens"),
         ):
             with self.subTest(fields=fields):
