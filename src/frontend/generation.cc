@@ -133,9 +133,12 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
   if (num_prompt >= context)
     throw_invalid("the prompt has {} tokens; with one token to generate the context of {} tokens is exceeded",
                   num_prompt, context);
-  if (request.sampling.max_tokens && num_prompt + *request.sampling.max_tokens > context)
+  if (request.sampling.max_tokens && *request.sampling.max_tokens > context - num_prompt)
     throw_invalid("the prompt's {} tokens and max_tokens {} exceed the context of {} tokens", num_prompt,
                   *request.sampling.max_tokens, context);
+  SamplingParams params = request.sampling;
+  if (!params.max_tokens && request.default_max_tokens > 0)
+    params.max_tokens = std::min(std::max(request.default_max_tokens, params.min_tokens), context - num_prompt);
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : draw_seed();
   generation->choices_.resize(static_cast<size_t>(request.sampling.n));
   generation->num_open_ = generation->choices_.size();
@@ -146,7 +149,7 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
   }
   for (int i = 0; i < request.sampling.n; ++i) {
     SequenceSpec spec{.prompt = prompt,
-                      .params = request.sampling,
+                      .params = params,
                       .seed = seed,
                       .choice_idx = static_cast<uint32_t>(i),
                       .priority = request.priority,

@@ -30,6 +30,7 @@ struct ChatPrompt {
 struct GenerationRequest {
   std::variant<std::string, std::vector<int32_t>, ChatPrompt> prompt;
   SamplingParams sampling;
+  int default_max_tokens = 0;  // where sampling has no max_tokens: as many as the context has room for, 0: no limit
   std::vector<std::string> stop;
   int priority = 0;
   std::string cache_salt;  // KV is shared between requests of one salt only

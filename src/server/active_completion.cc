@@ -44,6 +44,7 @@ ActiveCompletion::ActiveCompletion(Service& service, CompletionRequest request, 
   Frontend frontend(*model.engine, *model.tokenizer, model.chat_template, model.vocab_size);
   GenerationRequest g{.prompt = {},
                       .sampling = request_.params,
+                      .default_max_tokens = request_.default_max_tokens,
                       .stop = request_.stop,
                       .priority = request_.priority,
                       .cache_salt = salt_of(client, request_.cache_salt),

@@ -227,7 +227,6 @@ void apply_defaults(SamplingParams& p, const SamplingDefaults& d) {
   p.min_p = d.min_p.value_or(p.min_p);
   p.top_k = d.top_k.value_or(p.top_k);
   p.repetition_penalty = d.repetition_penalty.value_or(p.repetition_penalty);
-  p.max_tokens = d.max_tokens;
 }
 
 }  // namespace
@@ -260,6 +259,7 @@ CompletionRequest parse_completion_request(Endpoint endpoint, const Json& body, 
   CompletionRequest r;
   r.endpoint = endpoint;
   apply_defaults(r.params, defaults);
+  r.default_max_tokens = defaults.max_tokens.value_or(0);
   for (const Field& field : fields())
     if (applies(field, endpoint) && body.contains(field.name) && !body[field.name].is_null())
       field.read(r, body[field.name]);

@@ -25,6 +25,7 @@ struct CompletionRequest {
   bool add_generation_prompt = true;
 
   SamplingParams params;
+  int default_max_tokens = 0;  // 0: none
   std::vector<std::string> stop;
   bool stream = false, include_usage = false, continuous_usage = false;
   bool echo = false;

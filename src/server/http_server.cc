@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "server/asio.h"
 #include "server/connection.h"
+#include "server/openapi.h"
 #include "server/routes.h"
 
 namespace comet::server {
@@ -35,7 +36,7 @@ struct HttpServer::State {
                .gate = gate,
                .log = log,
                .workers = workers,
-               .openapi = dump(openapi_document(version))} {}
+               .openapi = dump(openapi_document(version, !options.api_keys.empty()))} {}
 
   void listen() {
     boost::system::error_code ec;

@@ -6,8 +6,6 @@
 #include <cctype>
 #include <charconv>
 
-#include "server/schema.h"
-
 namespace comet::server {
 namespace {
 
@@ -17,7 +15,7 @@ constexpr std::string_view kModels = "/v1/models/", kId = "{id}";
 Reply health(Service& service, const Asked&) {
   switch (service.state()) {
     case Service::State::ready:
-    case Service::State::draining: return {};  // alive: it still answers
+    case Service::State::draining: return {.body = R"({"status":"ok"})"};  // alive: it still answers
     case Service::State::loading: return {.status = 503, .body = R"({"status":"loading"})"};
     case Service::State::failed: return {.status = 503, .body = R"({"status":"failed"})"};
   }
@@ -133,29 +131,9 @@ bool is_path_of(const Route& route, std::string_view path) {
   return path.size() > stem.size() && path.starts_with(stem);
 }
 
-Json json_content(const Json& schema) { return {{"application/json", {{"schema", schema}}}}; }
-
-Json error_schema() {
-  const Json text_or_null = {{"type", {"string", "null"}}};
-  return {{"type", "object"},
-          {"properties",
-           {{"error",
-             {{"type", "object"},
-              {"properties",
-               {{"message", {{"type", "string"}}},
-                {"type", {{"type", "string"}}},
-                {"param", text_or_null},
-                {"code", text_or_null}}},
-              {"required", Json::array({"message", "type", "param", "code"})}}}}},
-          {"required", Json::array({"error"})}};
-}
-
-Json body_schema(const Route& route) {
-  if (route.completion) return completion_request_schema(*route.completion);
-  return std::string_view(route.path) == "/tokenize" ? tokenize_schema() : detokenize_schema();
-}
-
 }  // namespace
+
+std::span<const Route> routes() { return kRoutes; }
 
 const Route& find_route(std::string_view method, std::string_view target) {
   const std::string_view path = target.substr(0, target.find('?'));
@@ -198,36 +176,6 @@ Reply error_reply(const ApiError& error) {
   Reply reply = json_reply(error.status(), dump(to_json(error)));
   if (error.status() == 405) reply.allow = error.param();
   return reply;
-}
-
-Json openapi_document(const std::string& version) {
-  Json paths = Json::object();
-  const Json error = {{"description", "What is wrong"}, {"content", json_content(error_schema())}};
-  for (const Route& route : kRoutes) {
-    Json ok = {{"description", "OK"}};
-    if (route.completion)
-      ok["content"] = {{"application/json", {{"schema", {{"type", "object"}}}}},
-                       {"text/event-stream", {{"schema", {{"type", "string"}}}}}};
-    else if (std::string_view(route.path) == "/metrics")
-      ok["content"] = {{"text/plain", {{"schema", {{"type", "string"}}}}}};
-    else if (!route.is_public)
-      ok["content"] = json_content({{"type", "object"}});
-    Json operation = {{"summary", route.summary},
-                      {"responses", {{"200", ok}, {"4XX", error}, {"503", {{"description", "Not now"}}}}}};
-    if (route.takes_body)
-      operation["requestBody"] = {{"required", true}, {"content", json_content(body_schema(route))}};
-    if (std::string_view(route.path).ends_with(kId))
-      operation["parameters"] =
-          Json::array({{{"name", "id"}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}}});
-    if (!route.is_public) operation["security"] = Json::array({Json{{"key", Json::array()}}});
-    std::string method = route.method;
-    std::transform(method.begin(), method.end(), method.begin(), [](unsigned char c) { return std::tolower(c); });
-    paths[route.path][method] = std::move(operation);
-  }
-  return {{"openapi", "3.1.0"},
-          {"info", {{"title", "Comet"}, {"version", version}}},
-          {"paths", std::move(paths)},
-          {"components", {{"securitySchemes", {{"key", {{"type", "http"}, {"scheme", "bearer"}}}}}}}};
 }
 
 }  // namespace comet::server

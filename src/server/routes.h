@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -35,6 +36,7 @@ struct Route {
   Reply (*run)(Service& service, const Asked& asked) = nullptr;
 };
 
+std::span<const Route> routes();
 // HEAD finds what GET finds. Throws ApiError 404 and 405.
 const Route& find_route(std::string_view method, std::string_view target);
 
@@ -44,8 +46,5 @@ Json parse_json(const std::string& body);
 
 Reply json_reply(int status, std::string json);
 Reply error_reply(const ApiError& error);
-
-// The OpenAPI 3.1 document of all routes.
-Json openapi_document(const std::string& version);
 
 }  // namespace comet::server

@@ -196,6 +196,18 @@ TEST(Generation, LogprobsOfThePrompt) {
   }
 }
 
+TEST(Generation, ADefaultOfMaxTokensGivesWayToTheContext) {
+  GenerationRequest r = greedy(1);
+  r.sampling.max_tokens.reset();
+  r.default_max_tokens = 5;
+  EXPECT_EQ(run(r)[0].ids.size(), 5u);
+  r.sampling.min_tokens = 9;
+  EXPECT_EQ(run(r)[0].ids.size(), 9u);
+  r.prompt = std::vector<int32_t>(124, 5);
+  r.sampling.min_tokens = 0;
+  EXPECT_EQ(run(r)[0].ids.size(), 4u);  // of the context of 128
+}
+
 TEST(Generation, Cancel) {
   GenerationRequest r = greedy(100);
   r.sampling.n = 2;
@@ -226,6 +238,8 @@ TEST(Generation, Refusals) {
   EXPECT_THAT(refusal(r), AllOf(HasSubstr("128 tokens"), HasSubstr("context")));
   r.prompt = std::vector<int32_t>(121, 5);
   EXPECT_THAT(refusal(r), AllOf(HasSubstr("121"), HasSubstr("max_tokens 8"), HasSubstr("128")));
+  r.sampling.max_tokens = INT32_MAX;
+  EXPECT_THAT(refusal(r), HasSubstr("max_tokens 2147483647"));
   for (const int32_t id : {-1, loaded().model.config().vocab_size}) {
     r.prompt = std::vector<int32_t>{5, id};
     EXPECT_THAT(refusal(r), HasSubstr(std::to_string(id)));

@@ -224,7 +224,8 @@ TEST(Request, DefaultsOfTheModel) {
   EXPECT_EQ(r.params.min_p, 0.1);
   EXPECT_EQ(r.params.repetition_penalty, 1.1);
   EXPECT_EQ(r.params.top_k, 20);
-  EXPECT_EQ(r.params.max_tokens, 50);
+  EXPECT_FALSE(r.params.max_tokens.has_value());
+  EXPECT_EQ(r.default_max_tokens, 50);
 }
 
 }  // namespace
