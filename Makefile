@@ -32,7 +32,7 @@ check:  ## the quick loop (under 5 minutes)
 	tools/test --quick --jobs $(JOBS)
 
 soak:  ## the long acceptance runs of tools/soak.d; goes on where it stopped
-	tools/setup --test --python
+	tools/setup --test --python --soak
 	tools/soak $(JOBS)
 
 install:  ## set up, build and install the program, libcomet.so and comet.service: PREFIX=/usr/local
