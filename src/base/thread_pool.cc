@@ -8,6 +8,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/process.h"
 
 namespace comet {
 namespace {
@@ -44,7 +45,11 @@ int available_threads() {
 ThreadPool::ThreadPool(int num_threads) {
   if (num_threads == 0) num_threads = available_threads();
   COMET_CHECK(num_threads >= 1 && num_threads <= 1024, "num_threads = {}", num_threads);
-  for (int i = 1; i < num_threads; ++i) workers_.emplace_back([this, i] { work(i); });
+  for (int i = 1; i < num_threads; ++i)
+    workers_.emplace_back([this, i] {
+      name_thread("comet-pool");
+      work(i);
+    });
 }
 
 ThreadPool::~ThreadPool() {

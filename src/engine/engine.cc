@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "base/check.h"
+#include "base/process.h"
 
 namespace comet {
 
@@ -107,6 +108,7 @@ void Engine::note_step(const Step& step) {
 }
 
 void Engine::loop() {
+  name_thread("comet-engine");
   try {
     while (take_inbox()) note_step(core_.step());
     core_.fail_all("the engine is stopping");

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "text/utf8.h"
+
 namespace comet::server {
 namespace {
 
@@ -48,7 +50,7 @@ CompletionResponse::Choice& CompletionResponse::choice(int index) {
 void CompletionResponse::begin_with(int index, const std::string& prompt) {
   Choice& c = choice(index);
   c.text = prompt;
-  c.num_characters = num_characters(prompt);
+  c.next_offset = num_characters(prompt);
 }
 
 void CompletionResponse::begin_with_logprobs(int index, int32_t first_token, const std::vector<LogprobEntry>& entries) {
@@ -56,7 +58,8 @@ void CompletionResponse::begin_with_logprobs(int index, int32_t first_token, con
                                     .text = tokenizer_->has_id(first_token) ? tokenizer_->token_bytes(first_token) : "",
                                     .top = {}}};
   all.insert(all.end(), entries.begin(), entries.end());
-  Json lists = logprob_lists(all, 0);
+  int offset = 0;
+  Json lists = logprob_lists(all, offset);
   lists["token_logprobs"][0] = lists["top_logprobs"][0] = Json();  // nothing stands before it
   choice(index).logprobs = std::move(lists);
 }
@@ -68,8 +71,8 @@ Json CompletionResponse::token_entry(int32_t id, float logprob) const {
   return {{"token", text}, {"logprob", logprob}, {"bytes", bytes_of(text)}};
 }
 
-Json CompletionResponse::logprobs_of(const Choice& choice, const std::vector<LogprobEntry>& entries) const {
-  if (!is_chat()) return logprob_lists(entries, choice.num_characters);
+Json CompletionResponse::logprobs_of(Choice& choice, const std::vector<LogprobEntry>& entries) const {
+  if (!is_chat()) return logprob_lists(entries, choice.next_offset);
   Json content = Json::array();
   for (const LogprobEntry& e : entries) {
     Json entry = token_entry(e.token, e.logprob);
@@ -80,17 +83,18 @@ Json CompletionResponse::logprobs_of(const Choice& choice, const std::vector<Log
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
-Json CompletionResponse::logprob_lists(const std::vector<LogprobEntry>& entries, int offset) const {
+Json CompletionResponse::logprob_lists(const std::vector<LogprobEntry>& entries, int& offset) const {
   Json tokens = Json::array(), logprobs = Json::array(), top = Json::array(), offsets = Json::array();
   for (const LogprobEntry& e : entries) {
-    tokens.push_back(e.text);
+    const std::string text = to_valid_utf8(e.text);
+    tokens.push_back(text);
     logprobs.push_back(e.logprob);
     offsets.push_back(offset);
     if (!tokenizer_->is_special(e.token)) offset += num_characters(e.text);  // BOS is not in the text
-    Json best = Json::object();
+    Json best = Json::object();  // of texts that are the same, such as halves of characters, the likeliest
     for (const TokenLogprob& t : e.top)
-      best[tokenizer_->has_id(t.token) ? tokenizer_->token_bytes(t.token) : ""] = t.logprob;
-    best[e.text] = e.logprob;
+      best.emplace(tokenizer_->has_id(t.token) ? to_valid_utf8(tokenizer_->token_bytes(t.token)) : "", t.logprob);
+    best[text] = e.logprob;
     top.push_back(std::move(best));
   }
   return {{"tokens", tokens}, {"token_logprobs", logprobs}, {"top_logprobs", top}, {"text_offset", offsets}};
@@ -144,7 +148,6 @@ std::string CompletionResponse::event(int index, const TextDelta& delta, const U
   }
   one["logprobs"] = wants_logprobs_ && !delta.logprobs.empty() ? logprobs_of(c, delta.logprobs) : Json();
   one["finish_reason"] = delta.finish == FinishReason::none ? Json() : Json(to_string(delta.finish));
-  c.num_characters += num_characters(delta.text);
   out["choices"] = Json::array({std::move(one)});
   if (continuous_usage_) out["usage"] = to_json(usage);
   return sse_event(out);
@@ -170,7 +173,6 @@ void CompletionResponse::add(int index, const TextDelta& delta) {
   const ReasoningSplitter::Texts texts = texts_of(c, delta);
   c.reasoning += texts.reasoning;
   c.text += texts.content;
-  c.num_characters += num_characters(delta.text);
   if (delta.finish != FinishReason::none) c.finish = to_string(delta.finish);
 }
 

@@ -51,15 +51,15 @@ class CompletionResponse {
     std::string text, reasoning;  // of the whole answer; streaming: what it begins with
     Json logprobs = Json();
     std::string finish;
-    int num_characters = 0;  // told or collected; where the next token's text begins
+    int next_offset = 0;  // completions with log-probabilities: where the next token's text begins
     std::optional<ReasoningSplitter> splitter;
   };
 
   bool is_chat() const { return endpoint_ == Endpoint::chat; }
   Choice& choice(int index);
-  Json logprobs_of(const Choice& choice, const std::vector<LogprobEntry>& entries) const;
-  // Of completions: four lists of one length; the first token's text begins at character `offset`.
-  Json logprob_lists(const std::vector<LogprobEntry>& entries, int offset) const;
+  Json logprobs_of(Choice& choice, const std::vector<LogprobEntry>& entries) const;
+  // Of completions: four lists of one length; the first token's text begins at character `offset`, which moves on.
+  Json logprob_lists(const std::vector<LogprobEntry>& entries, int& offset) const;
   static ReasoningSplitter::Texts texts_of(Choice& choice, const TextDelta& delta);
   Json frame(const char* object_suffix) const;
   Json token_entry(int32_t id, float logprob) const;

@@ -254,6 +254,7 @@ class HttpConnection final : public Shared::Connection {
       is_gone_ = true;  // cut off: it does not read
       log_failure();
     }
+    if (is_begun_ && !is_gone_) drop_unsent_on_close(false);
     if (!active_->is_streaming() && !is_gone_) whole_ = dump(active_->whole());
     active_->cancel();
   }
@@ -288,6 +289,13 @@ class HttpConnection final : public Shared::Connection {
     } catch (...) {
       failure_ = std::current_exception();
     }
+  }
+
+  // While an answer is written, a close (a time-out's, too) drops what the client has not taken: else the kernel would
+  // keep it for minutes.
+  void drop_unsent_on_close(bool drops) {
+    boost::system::error_code ignored;
+    tcp_stream().socket().set_option(asio::socket_base::linger(drops, 0), ignored);
   }
 
   // What failed is the client's connection, or ours to explain.
@@ -346,6 +354,7 @@ class HttpConnection final : public Shared::Connection {
       if (is_chunked_) head_only.chunked(true);
       http::response_serializer<http::empty_body> serializer{head_only};
       is_begun_ = true;
+      drop_unsent_on_close(true);
       co_await http::async_write_header(stream_, serializer, asio::use_awaitable);
     }
     if (is_chunked_)
@@ -388,7 +397,9 @@ class HttpConnection final : public Shared::Connection {
       message.body().clear();
     }
     tcp_stream().expires_after(ticks(options().write_timeout));
+    drop_unsent_on_close(true);
     const auto [ec, n] = co_await http::async_write(stream_, message, kAwaitTuple);
+    if (!ec) drop_unsent_on_close(false);
     log(ec ? 499 : reply.status);
     if (!ec && !is_complete) co_await linger();
     co_return !ec && keeps;

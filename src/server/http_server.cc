@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/process.h"
 #include "server/asio.h"
 #include "server/connection.h"
 #include "server/openapi.h"
@@ -39,6 +40,7 @@ struct HttpServer::State {
                .openapi = dump(openapi_document(version, !options.api_keys.empty()))} {}
 
   void listen() {
+    raise_descriptor_limit();
     boost::system::error_code ec;
     const auto found = tcp::resolver(io).resolve(options.host, std::to_string(options.port),
                                                  tcp::resolver::passive | tcp::resolver::numeric_service, ec);

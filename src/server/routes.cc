@@ -9,7 +9,8 @@
 namespace comet::server {
 namespace {
 
-constexpr int kMaxDepth = 64;  // of arrays and objects in a body
+constexpr int kMaxDepth = 64;      // of arrays and objects in a body
+constexpr int kMaxMembers = 1024;  // of one object
 constexpr std::string_view kModels = "/v1/models/", kId = "{id}";
 
 Reply health(Service& service, const Asked&) {
@@ -104,8 +105,10 @@ const std::array kRoutes = {
 
 constexpr Route kPreflight{.path = "*", .method = "OPTIONS", .summary = "", .is_public = true, .run = preflight};
 
-// nlohmann's parser takes any depth; what walks the result afterwards does not.
-bool is_too_deep(const std::string& text) {
+// nlohmann's parser takes any depth, what walks the result afterwards does not; and it looks at all members of an
+// object for each new one, to keep their order.
+void check_sizes(const std::string& text) {
+  std::array<int, kMaxDepth + 1> num_members = {};  // of the objects and arrays that are open
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -116,12 +119,15 @@ bool is_too_deep(const std::string& text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > kMaxDepth) return true;
+      if (++depth > kMaxDepth)
+        throw ApiError(400, "invalid_json", fmt::format("the body is nested deeper than {} levels", kMaxDepth));
+      num_members[static_cast<size_t>(depth)] = 0;
     } else if (c == ']' || c == '}') {
-      --depth;
+      depth = std::max(depth - 1, 0);
+    } else if (c == ':' && ++num_members[static_cast<size_t>(depth)] > kMaxMembers) {
+      throw ApiError(400, "invalid_json", fmt::format("the body has an object of more than {} members", kMaxMembers));
     }
   }
-  return false;
 }
 
 bool is_path_of(const Route& route, std::string_view path) {
@@ -159,8 +165,7 @@ bool is_json_type(std::string_view content_type) {
 }
 
 Json parse_json(const std::string& body) {
-  if (is_too_deep(body))
-    throw ApiError(400, "invalid_json", fmt::format("the body is nested deeper than {} levels", kMaxDepth));
+  check_sizes(body);
   try {
     return Json::parse(body);
   } catch (const Json::parse_error& e) {

@@ -121,6 +121,37 @@ TEST(Response, LogprobsOfCompletionsCountCharacters) {
   EXPECT_EQ(lists["top_logprobs"][1], Json::parse(R"({" the":-2.0})"));
 }
 
+TEST(Response, OffsetsOfTokensWhoseTextIsHeldBack) {
+  CompletionResponse r = response(request_of(Endpoint::completions, true));
+  TextDelta first = delta(""), second = delta("the the", FinishReason::stop);
+  first.logprobs = {entry("the", -1)};  // perhaps the beginning of a stop string
+  second.logprobs = {entry(" the", -2)};
+  r.add(0, first);
+  r.add(0, second);
+  EXPECT_EQ(r.whole({})["choices"][0]["logprobs"]["text_offset"], Json::parse("[0,3]"));
+}
+
+TEST(Response, LikelyTokensWithTheSameTextAreOneKey) {
+  std::vector<int32_t> halves;  // bytes that are no character alone
+  for (int32_t id = 0; id < tokenizer().num_ids() && halves.size() < 3; ++id)
+    if (tokenizer().token_bytes(id) >= "\x80" && tokenizer().token_bytes(id).size() == 1) halves.push_back(id);
+  ASSERT_EQ(halves.size(), 3u);
+  TextDelta d = delta("", FinishReason::length);
+  d.logprobs = {{.token = halves[2],
+                 .logprob = -3,
+                 .text = tokenizer().token_bytes(halves[2]),
+                 .top = {{halves[0], -1}, {halves[1], -2}}}};
+  CompletionResponse r = response(request_of(Endpoint::completions, true));
+  const Json logprobs = parse_event(r.event(0, d, {}))["choices"][0]["logprobs"];
+  EXPECT_EQ(logprobs["tokens"], Json::parse("[\"\\ufffd\"]"));
+  EXPECT_EQ(logprobs["top_logprobs"][0].dump(), "{\"\xef\xbf\xbd\":-3.0}");
+  d.logprobs[0].token = tokenizer().encode("the", false).at(0);
+  d.logprobs[0].text = "the";
+  CompletionResponse other = response(request_of(Endpoint::completions, true));
+  EXPECT_EQ(parse_event(other.event(0, d, {}))["choices"][0]["logprobs"]["top_logprobs"][0].dump(),
+            "{\"\xef\xbf\xbd\":-1.0,\"the\":-3.0}");
+}
+
 TEST(Response, LogprobsOfThePrompt) {
   CompletionResponse r = response(request_of(Endpoint::completions, true));
   r.begin_with(0, "the the");

@@ -67,6 +67,14 @@ TEST(Routes, JsonTexts) {
   EXPECT_EQ(refusal([&] { parse_json(nested(64)); }).status, 0);
   EXPECT_EQ(refusal([&] { parse_json(nested(65)); }).status, 400);
   EXPECT_EQ(refusal([&] { parse_json(std::string(10'000'000, '[')); }).status, 400);
+  EXPECT_EQ(refusal([&] { parse_json("]]]" + std::string(100, '[')); }).status, 400);
+  const auto with_members = [](int count) {
+    std::string text = R"({"x":{"y":1},"list":[{"z":":::"}])";
+    for (int i = 2; i < count; ++i) text += fmt::format(",\"{}\":1", i);
+    return text + "}";
+  };
+  EXPECT_EQ(parse_json(with_members(1024)).size(), 1024u);
+  EXPECT_THAT(refusal([&] { parse_json(with_members(1025)); }).message, HasSubstr("more than 1024 members"));
   EXPECT_EQ(refusal([&] { parse_json(fmt::format("\"{:[>100}\"", "")); }).status, 0);
   EXPECT_EQ(refusal([&] { parse_json(fmt::format("\"\\\"{:[>100}\"", "")); }).status, 0);
 }

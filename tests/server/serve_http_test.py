@@ -202,9 +202,8 @@ class Http(unittest.TestCase):
                 thread.join()
             self.assertEqual(len(set(others)), 1)
             self.server.wait_idle(8)
-            data = read_all(slow)
-        self.assertEqual(statuses(data), [200])
-        self.assertNotIn(b"[DONE]", data)
+            with self.assertRaises(ConnectionResetError):  # what it did not take is not kept for it
+                read_all(slow)
 
     def test_metrics_count(self):
         before = self.server.metrics()
