@@ -137,8 +137,10 @@ std::unique_ptr<Generation> Frontend::submit(const GenerationRequest& request) {
     throw_invalid("the prompt's {} tokens and max_tokens {} exceed the context of {} tokens", num_prompt,
                   *request.sampling.max_tokens, context);
   SamplingParams params = request.sampling;
-  if (!params.max_tokens && request.default_max_tokens > 0)
+  if (!params.max_tokens && request.default_max_tokens > 0) {
     params.max_tokens = std::min(std::max(request.default_max_tokens, params.min_tokens), context - num_prompt);
+    params.min_tokens = std::min(params.min_tokens, *params.max_tokens);
+  }
   const uint64_t seed = request.sampling.seed ? *request.sampling.seed : draw_seed();
   generation->choices_.resize(static_cast<size_t>(request.sampling.n));
   generation->num_open_ = generation->choices_.size();

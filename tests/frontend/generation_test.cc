@@ -206,6 +206,8 @@ TEST(Generation, ADefaultOfMaxTokensGivesWayToTheContext) {
   r.prompt = std::vector<int32_t>(124, 5);
   r.sampling.min_tokens = 0;
   EXPECT_EQ(run(r)[0].ids.size(), 4u);  // of the context of 128
+  r.sampling.min_tokens = 9;            // so does min_tokens, which without max_tokens has no limit
+  EXPECT_EQ(run(r)[0].ids.size(), 4u);
 }
 
 TEST(Generation, Cancel) {
