@@ -119,6 +119,8 @@ void add_serve(CLI::App& app, Run& run) {
   c->add_option("--metrics-prefix", s.metrics_prefix, "Of the metrics' names; vllm fits dashboards made for vLLM");
   c->add_option("--log-file", s.log_file, "Append JSON lines to this file instead of standard error");
   c->add_flag("!--no-request-log", s.log_requests, "Log events only");
+  c->add_flag("--check-integrity", o->load.check_integrity,
+              "Check the engine's bookkeeping after every step; an error ends the program (for tests)");
   c->add_flag("-q,--quiet", o->quiet, "No progress");
   add_load_options(*c, o->load);
   c->footer(

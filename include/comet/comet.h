@@ -34,9 +34,10 @@ struct LoadOptions {
   size_t kv_memory = 0;         // bytes of KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
   int max_batch_tokens = 512;
   int max_batch_seqs = 16;
-  int max_chunk = 0;          // longest prefill chunk; 0: max_batch_tokens
-  bool prefix_cache = true;   // keep the KV of prompts and answers for later requests that begin alike
-  std::string chat_template;  // file; "": the model's own
+  int max_chunk = 0;             // longest prefill chunk; 0: max_batch_tokens
+  bool check_integrity = false;  // of the engine's bookkeeping, after every step (for tests: slow)
+  bool prefix_cache = true;      // keep the KV of prompts and answers for later requests that begin alike
+  std::string chat_template;     // file; "": the model's own
 };
 
 struct ModelInfo {

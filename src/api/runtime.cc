@@ -51,7 +51,8 @@ EngineOptions engine_options(const LoadOptions& o) {
           .max_batch_seqs = std::min(o.max_batch_seqs, o.max_batch_tokens),
           .max_chunk = o.max_chunk,
           .kv_bytes = o.kv_memory,
-          .prefix_cache = o.prefix_cache};
+          .prefix_cache = o.prefix_cache,
+          .check_integrity = o.check_integrity};
 }
 
 Runtime::Runtime(const LoadOptions& o, const LayerProgress& progress)

@@ -12,6 +12,7 @@ namespace comet {
 Engine::Engine(Model& model, const EngineOptions& options)
     : core_(model, options),
       context_(core_.scheduler().context()),
+      check_integrity_(options.check_integrity),
       stats_{.num_kv_blocks = core_.scheduler().blocks().num_blocks()},
       thread_([this] { loop(); }) {}
 
@@ -110,7 +111,10 @@ void Engine::note_step(const Step& step) {
 void Engine::loop() {
   name_thread("comet-engine");
   try {
-    while (take_inbox()) note_step(core_.step());
+    while (take_inbox()) {
+      note_step(core_.step());
+      if (check_integrity_) core_.scheduler().check_integrity();
+    }
     core_.fail_all("the engine is stopping");
   } catch (const std::exception& e) {
     std::vector<std::variant<Submit, Cancel>> inbox;

@@ -66,6 +66,7 @@ class Engine {
 
   EngineCore core_;
   int context_;
+  bool check_integrity_;
   std::map<RequestId, SeqId> sequences_;  // engine thread
   mutable std::mutex mutex_;
   std::condition_variable wake_;

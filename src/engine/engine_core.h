@@ -19,7 +19,8 @@ struct EngineOptions {
   int max_chunk = 0;    // longest prefill chunk; 0: the token budget
   size_t kv_bytes = 0;  // memory of the KV cache; 0: enough for max_batch_seqs sequences, within 1 GiB
   bool prefix_cache = true;
-  int preempt_every = 0;  // tests
+  int preempt_every = 0;         // tests
+  bool check_integrity = false;  // tests: the bookkeeping after every step; an error of it is a failure of the engine
 };
 
 // What happened to one sequence in one step.

@@ -10,47 +10,12 @@
 #include <thread>
 
 #include "engine/engine.h"
+#include "failing_backend.h"
 
 namespace comet {
 namespace {
 
 using testing::HasSubstr;
-
-// The reference, until attention() is called for the fail_at-th time.
-class FailingBackend final : public Backend {
- public:
-  explicit FailingBackend(int fail_at) : countdown_(fail_at) {}
-
-  std::string name() const override { return "failing"; }
-  std::vector<std::string> kernels() const override { return b_->kernels(); }
-  void* allocate(size_t bytes) override { return b_->allocate(bytes); }
-  void free(void* p) override { b_->free(p); }
-  void copy_in(void* device, const void* host, size_t bytes) override { b_->copy_in(device, host, bytes); }
-  void copy_out(void* host, const void* device, size_t bytes) override { b_->copy_out(host, device, bytes); }
-  void synchronize() override { b_->synchronize(); }
-  PackedWeights pack_w4ax(const W4axWeights& w) override { return b_->pack_w4ax(w); }
-  PackedWeights pack_w8(const W8Weights& w) override { return b_->pack_w8(w); }
-  size_t acts_bytes(int m, int k) const override { return b_->acts_bytes(m, k); }
-  QuantizedActs bind_acts(void* memory, int m, int k) const override { return b_->bind_acts(memory, m, k); }
-  size_t kv_block_bytes(const KvShape& kv) const override { return b_->kv_block_bytes(kv); }
-  void embed(const EmbedArgs& a) override { b_->embed(a); }
-  void rms_norm(const RmsNormArgs& a) override { b_->rms_norm(a); }
-  void silu_mul(const SiluMulArgs& a) override { b_->silu_mul(a); }
-  void check_finite(const CheckFiniteArgs& a) override { b_->check_finite(a); }
-  void quantize_act(const QuantizeActProblem& p, const QuantizeActArgs& a) override { b_->quantize_act(p, a); }
-  void gemm_w4ax(const GemmProblem& p, const GemmArgs& a) override { b_->gemm_w4ax(p, a); }
-  void gemm_w8a8(const GemmProblem& p, const GemmArgs& a) override { b_->gemm_w8a8(p, a); }
-  void gemm_w16(const GemmProblem& p, const GemmW16Args& a) override { b_->gemm_w16(p, a); }
-  void rope_append(const RopeAppendProblem& p, const RopeAppendArgs& a) override { b_->rope_append(p, a); }
-  void attention(const AttentionProblem& p, const AttentionArgs& a) override {
-    if (--countdown_ == 0) throw std::runtime_error("the device fell off");
-    b_->attention(p, a);
-  }
-
- private:
-  std::unique_ptr<Backend> b_ = ref_backend();
-  int countdown_;
-};
 
 // Counts what one request's sink saw.
 struct Witness {
@@ -69,8 +34,10 @@ struct Witness {
 };
 
 struct Tiny {
-  explicit Tiny(int fail_at = 0) : backend(fail_at) {}
-  FailingBackend backend;
+  explicit Tiny(int fail_at = 0) {
+    if (fail_at > 0) backend.fail_at("attention", fail_at);
+  }
+  FailingBackend backend{ref_backend()};
   Model model{backend,
               Checkpoint::open(std::filesystem::path(COMET_SOURCE_DIR) / "tests/goldens/models/llama-plain"),
               {.max_positions = 64, .max_batch_tokens = 16, .max_logit_rows = 4}};

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "failing_backend.h"
 #include "fast_backend.h"
 #include "http_client.h"
 
@@ -27,7 +28,7 @@ ServerOptions test_options() {
 
 struct Loaded {
   std::filesystem::path folder = std::filesystem::path(COMET_SOURCE_DIR) / "models/gutenberg-15m";
-  std::unique_ptr<Backend> backend = fast_backend(1);
+  std::unique_ptr<FailingBackend> backend = std::make_unique<FailingBackend>(fast_backend(1));
   Tokenizer tokenizer = Tokenizer::load(folder);
   Model model{*backend, Checkpoint::open(folder), {.max_positions = 1024, .max_batch_tokens = 64, .max_logit_rows = 8}};
   Engine engine{model, {.max_batch_tokens = 64, .max_batch_seqs = 8}};
@@ -88,7 +89,11 @@ TEST(HttpServer, WhatLoadingThrowsComesOut) {
                InvalidInput);
 }
 
-TEST(HttpServer, AnEngineThatDiesEndsRequestsAndServer) {
+// What fails within a step, or when an event is told, ends the engine: every request gets its one reply, then the
+// server ends with the reason.
+class EngineFailure : public testing::TestWithParam<std::string> {};
+
+TEST_P(EngineFailure, EndsRequestsAndServer) {
   Loaded loaded;
   HttpServer server(test_options(), "test");
   std::string failure;
@@ -100,25 +105,40 @@ TEST(HttpServer, AnEngineThatDiesEndsRequestsAndServer) {
     }
   });
   while (server.service().state() == Service::State::loading) std::this_thread::yield();
-  const std::string body = R"({"prompt":"It was","max_tokens":900,"ignore_eos":true,"stream":)";
+  const std::string body = R"({"prompt":"It was","max_tokens":900,"ignore_eos":true,"n":2,"stream":)";
   HttpClient streaming(server.port(), HttpClient::complete(body + "true}"));
   HttpClient whole(server.port(), HttpClient::complete(body + "false}"));
   EXPECT_THAT(streaming.read_until("data: {"), HasSubstr("data: {"));
-  while (server.service().num_open() < 2) std::this_thread::yield();
+  while (server.service().num_open() < 4) std::this_thread::yield();
 
-  bool has_thrown = false;
-  loaded.engine.submit({.prompt = {1, 2, 3}, .params = {.max_tokens = 5}, .seed = 0}, [&](const SequenceEvent&) {
-    if (!std::exchange(has_thrown, true)) throw std::runtime_error("the device fell off");
-  });
-  EXPECT_THAT(streaming.read_until("[DONE]"), HasSubstr("the device fell off"));
-  EXPECT_THAT(streaming.read_until("[DONE]"), HasSubstr("data: [DONE]"));
-  const std::string& answer = whole.read_all();
+  if (GetParam() == "sink") {
+    bool has_thrown = false;
+    loaded.engine.submit({.prompt = {1, 2, 3}, .params = {.max_tokens = 5}, .seed = 0}, [&](const SequenceEvent&) {
+      if (!std::exchange(has_thrown, true)) throw std::runtime_error("the device fell off");
+    });
+  } else {
+    loaded.backend->fail_at(GetParam());
+  }
+  const std::string events = streaming.read_all();
+  EXPECT_THAT(events, HasSubstr("the device fell off"));
+  EXPECT_THAT(events, HasSubstr("data: [DONE]"));
+  EXPECT_EQ(events.find("[DONE]"), events.rfind("[DONE]"));
+  const std::string answer = whole.read_all();
   EXPECT_THAT(answer, HasSubstr("HTTP/1.1 500"));
+  EXPECT_EQ(answer.find("HTTP/1.1"), answer.rfind("HTTP/1.1"));
   EXPECT_THAT(answer, HasSubstr("generation_failed"));
   serving.join();
   EXPECT_THAT(failure, HasSubstr("the device fell off"));
   EXPECT_EQ(server.service().num_open(), 0);
 }
+
+std::vector<std::string> places() {
+  std::vector<std::string> places = FailingBackend::calls();
+  places.push_back("sink");
+  return places;
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, EngineFailure, testing::ValuesIn(places()), [](const auto& p) { return p.param; });
 
 }  // namespace
 }  // namespace comet::server
