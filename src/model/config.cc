@@ -17,10 +17,11 @@ constexpr const char* kSupported = "LlamaForCausalLM, MistralForCausalLM, Qwen2F
 
 void append_ids(const JsonFields& f, const char* key, std::vector<int>& ids) {
   if (!f.has(key)) return;
+  constexpr size_t kMaxIds = 1024;
   const json& v = f.raw(key);
   auto add = [&](const json& id) {
-    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
-      f.fail(key, "a token id or a list of them");
+    if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX || v.size() > kMaxIds)
+      f.fail(key, fmt::format("a token id or a list of at most {}", kMaxIds));
     if (std::find(ids.begin(), ids.end(), id.get<int>()) == ids.end()) ids.push_back(id.get<int>());
   };
   if (v.is_array())

@@ -16,7 +16,12 @@ namespace comet {
 
 // Throws InvalidInput for a file that cannot be read or is no JSON.
 inline nlohmann::json read_json(const std::filesystem::path& file) {
-  nlohmann::json parsed = nlohmann::json::parse(read_file(file, size_t{64} << 20), nullptr, false);
+  constexpr int kMaxDepth = 100;  // copying and writing are recursive
+  const auto check_depth = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > kMaxDepth) throw_invalid("{}: nested deeper than {} levels", file.string(), kMaxDepth);
+    return true;
+  };
+  nlohmann::json parsed = nlohmann::json::parse(read_file(file, size_t{64} << 20), check_depth, false);
   if (parsed.is_discarded()) throw_invalid("{}: not valid JSON", file.string());
   return parsed;
 }

@@ -67,11 +67,14 @@ TensorView parse_entry(const std::string& name, const json& entry, const uint8_t
   if (!dtype)
     fail("dtype " + entry["dtype"].get<std::string>() + " is not supported (F32, BF16, F16, I64, I32, I8, U8, BOOL)");
   TensorView view{nullptr, *dtype, {}};
-  uint64_t bytes = dtype_bytes(*dtype);
+  uint64_t bytes = dtype_bytes(*dtype), extent = bytes;  // extent: as if no dimension were 0
   for (const json& d : entry["shape"]) {
     if (!d.is_number_unsigned()) fail("a dimension is not a non-negative integer");
     const uint64_t size = d.get<uint64_t>();
-    if (size > (uint64_t{1} << 40) || __builtin_mul_overflow(bytes, size, &bytes)) fail("the shape overflows");
+    if (size > (uint64_t{1} << 40) || __builtin_mul_overflow(extent, std::max<uint64_t>(size, 1), &extent) ||
+        extent > INT64_MAX)
+      fail("the shape overflows");
+    bytes *= size;
     view.shape.push_back(static_cast<int64_t>(size));
   }
   const json& offsets = entry["data_offsets"];
@@ -153,7 +156,8 @@ Safetensors Safetensors::open_folder(const std::filesystem::path& folder) {
     shards[file.get<std::string>()].push_back(tensor);
   }
   for (const auto& [file, names] : shards) {
-    if (!std::filesystem::exists(folder / file))
+    std::error_code error;  // a name may be longer than names can be
+    if (!std::filesystem::exists(folder / file, error))
       throw_invalid("missing shard {}: {} names it for {} tensors, \"{}\" among them", (folder / file).string(),
                     index.string(), names.size(), names.front());
     s.add_file(folder / file);

@@ -118,6 +118,7 @@ TEST_F(BadFile, OffsetsThatLie) {
   EXPECT_THAT(refusal("{" + entry("a", "[1099511627776,1099511627776]", 0, 8) + "}", 8),
               HasSubstr("the shape overflows"));
   EXPECT_THAT(refusal("{" + entry("a", "[0,1099511627777]", 0, 0) + "}", 0), HasSubstr("the shape overflows"));
+  EXPECT_THAT(refusal("{" + entry("a", "[1099511627776,2097152,0]", 0, 0) + "}", 0), HasSubstr("the shape overflows"));
 }
 
 TEST_F(BadFile, HeadersThatAreNone) {
@@ -192,6 +193,8 @@ TEST_F(BadFolder, MissingShard) {
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("is already in another shard"));
   std::ofstream(folder_ / "model.safetensors.index.json") << R"({"weight_map": {"a": "../model.safetensors"}})";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("does not map to a file name in this folder"));
+  std::ofstream(folder_ / "model.safetensors.index.json") << json{{"weight_map", {{"a", std::string(300, 'x')}}}};
+  EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("missing shard"));
   std::ofstream(folder_ / "model.safetensors.index.json")
       << R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("\"a\" is not in the shard"));
@@ -234,6 +237,10 @@ TEST_F(BadFolder, UnsupportedConfigs) {
   EXPECT_THAT(refusal_with("vocab_size", 1e300), HasSubstr("vocab_size"));
   EXPECT_THAT(refusal_with("quantization_config", {{"quant_method", "awq"}}),
               AllOf(HasSubstr("awq"), HasSubstr("\"comet\"")));
+  EXPECT_THAT(refusal_with("eos_token_id", std::vector<int>(1025, 1)), HasSubstr("a list of at most 1024"));
+  const std::string deep = std::string(1'000'000, '[') + std::string(1'000'000, ']');
+  std::ofstream(folder_ / "config.json") << "{\"hidden_size\":" << deep << "}";
+  EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("nested deeper than 100 levels"));
   std::ofstream(folder_ / "config.json") << "{";
   EXPECT_THAT(message_of([&] { Checkpoint::open(folder_); }), HasSubstr("not valid JSON"));
 }
