@@ -53,8 +53,8 @@ int run_serve(Options o) {
       },
       [&](const api::ModelInfo& info) {
         if (o.quiet) return;
-        fmt::print(stderr, "{} {} {} on {}, context {}\n", info.architecture, info.scheme, info.kv, info.backend,
-                   info.context);
+        fmt::print(stderr, "{} {} {} on {}, context {}, {} packed weights\n", info.architecture, info.scheme, info.kv,
+                   info.backend, info.context, human_bytes(static_cast<double>(info.weight_bytes)));
         if (info.scheme == "bf16" || info.scheme == "f16" || info.scheme == "f32")
           fmt::print(stderr, "not quantized: `comet quantize {} -o OUT` makes it smaller and faster\n", o.load.model);
       },

@@ -44,6 +44,17 @@ std::unique_ptr<ChatTemplate> load_chat_template(const Tokenizer& tokenizer, con
   return tokenizer.has_chat_template() ? std::make_unique<ChatTemplate>(tokenizer.config()) : nullptr;
 }
 
+// What random weights will take: 4 bits and two bytes a group where layers are quantized, one byte for lm_head.
+size_t dummy_weight_bytes(const ModelConfig& c) {
+  const auto macs = [](int n, int k) { return static_cast<double>(n) * k; };
+  const double layer = macs(c.num_qkv_rows(), c.hidden_size) + macs(c.hidden_size, c.num_heads * c.head_dim) +
+                       3 * macs(c.intermediate_size, c.hidden_size);
+  const double table = macs(c.vocab_size, c.hidden_size);
+  const double bytes = c.quantization ? c.num_layers * layer * (0.5 + 2.0 / kGroup) + table * 3
+                                      : (c.num_layers * layer + table * (c.tie_embeddings ? 1 : 2)) * 2;
+  return static_cast<size_t>(bytes);
+}
+
 }  // namespace
 
 EngineOptions engine_options(const LoadOptions& o) {
@@ -89,7 +100,7 @@ MemoryEstimate estimate_memory(const LoadOptions& options) {
   const std::unique_ptr<Backend> backend = make_backend(options.backend, options.isa, pool);
   const KvFormat kv = resolve_kv_format(c, options.kv_bits);
   MemoryEstimate e;
-  e.weights = checkpoint.weight_bytes();
+  e.weights = options.model.empty() ? dummy_weight_bytes(c) : checkpoint.weight_bytes();
   const int length = options.max_model_len > 0 ? options.max_model_len : c.max_positions;
   const size_t per_seq = KvPool::block_bytes(*backend, c, kv) * static_cast<size_t>((length + kKvBlock - 1) / kKvBlock);
   e.kv = options.kv_memory != 0

@@ -36,13 +36,15 @@ def require_server():
 class Server:
     """Runs until stop() or kill(). `options` are flags of comet serve; its log lines are in log()."""
 
-    def __init__(self, *options, wait=True, env=None, before=(), model=MODEL):
+    def __init__(self, *options, wait=True, env=None, before=(), model=MODEL, quiet=True):
         self.folder = tempfile.TemporaryDirectory()
         folder = Path(self.folder.name)
         (folder / "chat.jinja").write_text(TEMPLATE)
         self.log_file = folder / "log"
         self.stderr = open(folder / "stderr", "w+b")
-        command = [*before, COMET, "serve", model, "-q", "--log-file", self.log_file]
+        command = [*before, COMET, "serve", *([model] if model else [])]
+        command += [] if "--log-file" in options else ["--log-file", self.log_file]
+        command += ["-q"] if quiet else []
         command += ["--chat-template", folder / "chat.jinja", *options]
         command += [] if "--port" in options else ["--port", "0"]
         self.process = subprocess.Popen(
@@ -105,9 +107,9 @@ class Server:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=context)
 
-    def request(self, method, path, body=None, headers=None):
+    def request(self, method, path, body=None, headers=None, timeout=20):
         """(status, headers, JSON or text) of one request on a connection of its own."""
-        connection = self.connect()
+        connection = self.connect(timeout)
         try:
             return exchange(connection, method, path, body, headers)
         finally:
