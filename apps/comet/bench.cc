@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// comet bench latency: prefill and decode speed of one sequence.
+// comet bench; bench latency: prefill and decode speed of one sequence.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -91,6 +91,7 @@ void add_bench(CLI::App& app, Run& run) {
     require_model(o->load);
     run = [o] { return bench_latency(*o); };
   });
+  add_bench_serve(*bench, run);
 }
 
 }  // namespace comet::app

@@ -27,6 +27,7 @@ void add_eval(CLI::App& app, Run& run);
 void add_quantize(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
+void add_bench_serve(CLI::App& bench, Run& run);
 void add_serve(CLI::App& app, Run& run);
 
 // --threads, --isa, --kv-bits, --max-model-len, --kv-memory ... of every command that loads a model.
