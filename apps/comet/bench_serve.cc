@@ -160,8 +160,8 @@ void add_load_flags(CLI::App& c, Options& o) {
   c.add_option("--concurrency", b.concurrency,
                "Most open requests (default: 8 without a rate or a trace, else no limit)")
       ->check(CLI::PositiveNumber);
-  c.add_option("--request-rate", b.request_rate, "Open loop: requests a second, as a Poisson process")
-      ->check(CLI::PositiveNumber);
+  c.add_option("--request-rate", b.request_rate,
+               "Open loop: requests a second, as a Poisson process; inf sends all at once");
   c.add_option("--burstiness", b.burstiness, "Shape of the gaps: 1 Poisson, below 1 burstier, above 1 more even")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -204,7 +204,6 @@ void add_workload_flags(CLI::App& c, Options& o) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   c.add_option("--trace-speed", b.trace_speed, "traces: 2 sends twice as fast; inf as fast as --concurrency allows")
-      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   c.add_option("--length-divisor", b.length_divisor, "traces: divide all lengths; Mooncake: by a divisor of 512")
       ->check(CLI::PositiveNumber)

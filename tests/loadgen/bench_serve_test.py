@@ -156,6 +156,10 @@ class RealServer(unittest.TestCase):
         self.assertEqual(result["ideal_hit_tokens"], 128 + 128)
         self.assertEqual(result["ideal_lru_hit_tokens"], 128 + 128)
         self.assertGreater(result["duration"], 0.2)  # the trace's time
+        result = self.run_json(*options, "--trace-speed", "inf")
+        self.assertEqual(result["completed"], 3)
+        self.assertNotIn("p99_lateness_ms", result)
+        self.assertEqual(bench(self.server.url, *options, "--trace-speed", "-1")[0], 1)
 
     def test_chat(self):
         options = ["--endpoint", "chat", "--num-prompts", 4, "--input-len", 20, "--output-len", 6]
