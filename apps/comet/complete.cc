@@ -185,6 +185,10 @@ int complete_batch(const CompleteOptions& o, const api::Sampling& sampling) {
     bar.update(static_cast<int>(done + 1), static_cast<int>(lines.size()),
                fmt::format("{:.0f} tokens/s", static_cast<double>(generated) / seconds_since(start)));
   }
+  const double seconds = seconds_since(start);
+  if (!o.quiet)
+    fmt::print(stderr, "{} lines, {} tokens generated in {:.3f} s, {:.1f} tokens/s\n", lines.size(), generated, seconds,
+               static_cast<double>(generated) / seconds);
   if (failed > 0) fmt::print(stderr, "{} of {} lines failed; their output has \"error\"\n", failed, lines.size());
   return failed > 0 ? 1 : 0;
 }
