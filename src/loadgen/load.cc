@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/check.h"
+#include "base/process.h"
 #include "loadgen/asio.h"
 #include "loadgen/exchange.h"
 
@@ -23,14 +24,6 @@ double cpu_seconds() {
     return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
   };
   return seconds(u.ru_utime) + seconds(u.ru_stime);
-}
-
-// Thousands of connections need as many descriptors.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 class Load {

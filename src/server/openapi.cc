@@ -61,7 +61,8 @@ constexpr const char* kAnswerSchemas = R"json({
     "description": "A JSON object like the whole answer, with what is new of its choices, or [DONE]"}}},
   "Model": {"type": "object", "required": ["id", "object", "created", "owned_by"], "properties": {
     "id": {"type": "string"}, "object": {"const": "model"}, "created": {"type": "integer"},
-    "owned_by": {"type": "string"}, "max_model_len": {"type": "integer", "minimum": 1}}},
+    "owned_by": {"type": "string"}, "max_model_len": {"type": "integer", "minimum": 1},
+    "vocab_size": {"type": "integer", "minimum": 1}}},
   "Models": {"type": "object", "required": ["object", "data"], "additionalProperties": false, "properties": {
     "object": {"const": "list"}, "data": {"type": "array", "items": {"$ref": "#/components/schemas/Model"}}}},
   "Tokens": {"type": "object", "required": ["count", "max_model_len", "tokens"], "additionalProperties": false,

@@ -45,7 +45,8 @@ Json Service::model(const std::string& name) const {
           {"object", "model"},
           {"created", created_},
           {"owned_by", "comet"},
-          {"max_model_len", model_for_request(name).engine->context()}};
+          {"max_model_len", model_for_request(name).engine->context()},
+          {"vocab_size", model_.vocab_size}};
 }
 
 Json Service::models() const {
