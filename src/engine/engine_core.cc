@@ -35,8 +35,8 @@ int num_kv_blocks(const Model& model, const EngineOptions& options) {
       throw_invalid("{} bytes of KV memory hold no kv_block: one block of {} positions takes {} bytes",
                     options.kv_bytes, kKvBlock, block);
     // Blocks that no sequence can need are of use to the prefix cache only.
-    const size_t most = options.prefix_cache ? size_t{INT32_MAX} / kKvBlock
-                                             : per_seq * static_cast<size_t>(options.max_batch_seqs);
+    const size_t most =
+        options.prefix_cache ? size_t{INT32_MAX} / kKvBlock : per_seq * static_cast<size_t>(options.max_batch_seqs);
     return static_cast<int>(std::min(options.kv_bytes / block, most));
   }
   const size_t wanted = per_seq * static_cast<size_t>(options.max_batch_seqs);
