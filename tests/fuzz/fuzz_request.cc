@@ -82,7 +82,7 @@ void run_completion(Endpoint endpoint, const Json& body) {
   std::optional<CompletionRequest> request;
   if (refusal([&] { request = parse_completion_request(endpoint, body, kDefaults); })) return;
   check_parsed(endpoint, *request, body);
-  Service& service = fuzz::served(false).service();
+  Service& service = fuzz::served().service();
   fuzz::submitted().clear();
   std::optional<ActiveCompletion> active;
   if (!refusal([&] { active.emplace(service, *request, "client", "id", [] {}); })) {
@@ -99,8 +99,8 @@ void run(const std::string& input) {
   if (input.empty()) return;
   Json body;
   if (refusal([&] { body = parse_json(input.substr(1)); })) return;
-  const fuzz::Served& served = fuzz::served(false);
-  Service& service = fuzz::served(false).service();
+  const fuzz::Served& served = fuzz::served();
+  Service& service = fuzz::served().service();
   switch (input[0]) {
     case 'c': return run_completion(Endpoint::chat, body);
     case 'p': return run_completion(Endpoint::completions, body);

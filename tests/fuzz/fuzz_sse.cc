@@ -85,7 +85,7 @@ int num_characters(const std::string& text) {
 
 void hear(Told& told, const SequenceEvent& event, const std::vector<std::string>& stops) {
   if (told.finish != FinishReason::none) return;
-  const Tokenizer& tokenizer = fuzz::served(false).tokenizer();
+  const Tokenizer& tokenizer = fuzz::served().tokenizer();
   const auto look = [&](const std::string& text) {
     if (const size_t stop = stop_in(text, stops); stop != text.npos) {
       told.text = text.substr(0, stop);
@@ -189,7 +189,7 @@ void check_offsets(const Json& logprobs, const std::vector<int>& expected, bool 
     FUZZ_CHECK(offsets[i] == expected[i], "{} {} {}", i, offsets[i], expected[i]);
 }
 
-void check_answer(const CompletionRequest& request, bool splits, const Stream& stream, const Json& whole,
+void check_answer(const CompletionRequest& request, fuzz::Kind kind, const Stream& stream, const Json& whole,
                   const std::vector<Told>& told, const std::string& echo) {
   const bool is_chat = request.endpoint == Endpoint::chat;
   FUZZ_CHECK(stream.num_done == 1 && stream.num_usages == (request.include_usage ? 1 : 0));
@@ -198,10 +198,14 @@ void check_answer(const CompletionRequest& request, bool splits, const Stream& s
     num_tokens += request.is_prompt_only ? 0 : t.num_tokens;
     num_errors += t.finish == FinishReason::error ? 1 : 0;
   }
+  const bool is_counted = kind != fuzz::Kind::window || request.stop.empty();
+  if (!is_counted) num_errors = stream.num_errors;
   FUZZ_CHECK(stream.num_errors == num_errors);
-  if (request.include_usage) FUZZ_CHECK(stream.usage["completion_tokens"] == num_tokens, "{}", stream.usage.dump());
+  if (request.include_usage && is_counted)
+    FUZZ_CHECK(stream.usage["completion_tokens"] == num_tokens, "{}", stream.usage.dump());
   if (num_errors > 0) return;  // there is no answer as a whole
-  FUZZ_CHECK(whole["usage"]["completion_tokens"] == num_tokens && whole["choices"].size() == told.size());
+  FUZZ_CHECK((!is_counted || whole["usage"]["completion_tokens"] == num_tokens) &&
+             whole["choices"].size() == told.size());
   for (size_t i = 0; i < told.size(); ++i) {
     const Json& choice = whole["choices"][i];
     const Heard& heard = stream.choices.at(static_cast<int>(i));
@@ -209,10 +213,11 @@ void check_answer(const CompletionRequest& request, bool splits, const Stream& s
     FUZZ_CHECK(heard.content == content, "{} {}", heard.content, content.dump());
     FUZZ_CHECK(heard.finish == choice["finish_reason"] && !heard.finish.empty());
     FUZZ_CHECK(heard.logprobs == choice["logprobs"], "{}\n{}", heard.logprobs.dump(), choice["logprobs"].dump());
+    if (kind == fuzz::Kind::window) continue;
     if (!is_chat && !heard.logprobs.is_null()) check_offsets(heard.logprobs, told[i].offsets, request.echo);
     if (request.is_prompt_only) continue;
     FUZZ_CHECK(heard.finish == to_string(told[i].finish));
-    if (!splits) {
+    if (kind == fuzz::Kind::plain) {
       FUZZ_CHECK(heard.content == echo + told[i].text, "{}\n{}", heard.content, echo + told[i].text);
       continue;
     }
@@ -225,7 +230,7 @@ void check_answer(const CompletionRequest& request, bool splits, const Stream& s
 
 // Half a character that the prompt ends with belongs to the answer.
 std::string open_bytes(const std::vector<int32_t>& prompt) {
-  const Tokenizer& tokenizer = fuzz::served(false).tokenizer();
+  const Tokenizer& tokenizer = fuzz::served().tokenizer();
   std::string bytes;
   for (const int32_t id : prompt)
     if (!tokenizer.is_special(id)) bytes += tokenizer.token_bytes(id);
@@ -236,9 +241,10 @@ std::string open_bytes(const std::vector<int32_t>& prompt) {
 void run(const std::string& input) {
   const std::vector<std::string> parts = fuzz::split(input, 2);
   if (parts[0].empty()) return;
-  const bool splits = parts[0][0] == 'r';
-  const Endpoint endpoint = parts[0][0] == 'p' ? Endpoint::completions : Endpoint::chat;
-  Service& service = fuzz::served(splits).service();
+  const char route = parts[0][0];
+  const fuzz::Kind kind = route == 'r' ? fuzz::Kind::reasoning : route == 'w' ? fuzz::Kind::window : fuzz::Kind::plain;
+  const Endpoint endpoint = route == 'p' || route == 'w' ? Endpoint::completions : Endpoint::chat;
+  Service& service = fuzz::served(kind).service();
   std::vector<fuzz::Submitted>& submitted = fuzz::submitted();
   submitted.clear();
   std::unique_ptr<ActiveCompletion> streamed, collected;
@@ -256,6 +262,8 @@ void run(const std::string& input) {
   std::vector<Told> told(static_cast<size_t>(n));
   for (Told& t : told) t.bytes = open_bytes(prompt);
 
+  // Text that comes later than its bytes can be found to stop later, too.
+  const auto stops = kind == fuzz::Kind::window ? std::vector<std::string>() : request.stop;
   Stream stream;
   Script script(request, parts[1]);
   const auto send = [&](int choice, const SequenceEvent& event) {
@@ -263,7 +271,7 @@ void run(const std::string& input) {
     if (t.finish != FinishReason::none) return;
     submitted[static_cast<size_t>(choice)].sink(event);
     submitted[static_cast<size_t>(n + choice)].sink(event);
-    hear(t, event, request.stop);
+    hear(t, event, stops);
   };
   std::vector<bool> has_begun(static_cast<size_t>(n));
   for (int i = 0; i < kMaxEvents && !script.is_over(); ++i) {
@@ -286,10 +294,8 @@ void run(const std::string& input) {
   }
   FUZZ_CHECK(streamed->is_finished() && collected->is_finished());
   const auto* text = request.prompts.empty() ? nullptr : std::get_if<std::string>(&request.prompts[0]);
-  const std::string echo = !request.echo     ? ""
-                           : text != nullptr ? *text
-                                             : fuzz::served(false).tokenizer().decode(prompt);
-  check_answer(request, splits, stream, whole, told, echo);
+  const std::string echo = !request.echo ? "" : text != nullptr ? *text : fuzz::served().tokenizer().decode(prompt);
+  check_answer(request, kind, stream, whole, told, echo);
 }
 
 }  // namespace

@@ -23,8 +23,12 @@ std::string alphabet_text(const std::string& bytes) {
   return out;
 }
 
-Tokenizer make() {
+Tokenizer make(Kind kind) {
   Json json = byte_level_json();
+  if (kind == Kind::window) {
+    const Json byte_level = json["decoder"];
+    json["decoder"] = {{"type", "Sequence"}, {"decoders", {byte_level, {{"type", "Fuse"}}}}};
+  }
   int id = 259;
   for (const char* piece : kPieces) json["model"]["vocab"][alphabet_text(piece)] = id++;
   TokenizerConfig config;
@@ -50,12 +54,12 @@ ModelConfig model_config() {
 
 }  // namespace
 
-Served::Served(bool splits_reasoning)
-    : tokenizer_(make()),
+Served::Served(Kind kind)
+    : tokenizer_(make(kind)),
       chat_template_(tokenizer_.config()),
       model_(*backend_, Checkpoint::dummy(model_config(), 1), {.max_batch_tokens = 16, .max_logit_rows = 8}),
       engine_(model_, {.max_batch_tokens = 16, .max_batch_seqs = 4}) {
-  options_.splits_reasoning = splits_reasoning;
+  options_.splits_reasoning = kind == Kind::reasoning;
   service_ = std::make_unique<server::Service>(options_, "fuzz");
   service_->set_model({.engine = &engine_,
                        .tokenizer = &tokenizer_,
@@ -66,9 +70,9 @@ Served::Served(bool splits_reasoning)
                        .defaults = {}});
 }
 
-Served& served(bool splits_reasoning) {
-  static Served plain(false), splitting(true);
-  return splits_reasoning ? splitting : plain;
+Served& served(Kind kind) {
+  static Served all[] = {Served(Kind::plain), Served(Kind::reasoning), Served(Kind::window)};
+  return all[static_cast<size_t>(kind)];
 }
 
 }  // namespace comet::fuzz

@@ -13,9 +13,12 @@ namespace comet::fuzz {
 
 constexpr int kContext = 512;  // tokens
 
+// Which one: with reasoning told apart; with a decoder that only the tokenizer itself knows (JoinRule::window).
+enum class Kind { plain, reasoning, window };
+
 class Served {
  public:
-  explicit Served(bool splits_reasoning);
+  explicit Served(Kind kind);
 
   server::Service& service() { return *service_; }
   const Tokenizer& tokenizer() const { return tokenizer_; }
@@ -33,6 +36,6 @@ class Served {
 };
 
 // Made once in a process.
-Served& served(bool splits_reasoning);
+Served& served(Kind kind = Kind::plain);
 
 }  // namespace comet::fuzz
