@@ -66,10 +66,9 @@ def predicted_us(c, row):
     else:
         busy = ceil_div(whole, ctas) * (groups * stage + epilogue)
         if run:
-            helped = groups - owned
-            parts, added = ceil_div(run, helped), max(1, helped / run)
+            parts = ceil_div(run, groups - owned)
             helper = run * stage + (c["split"] + c["leave_token"] * tile_m) * parts
-            adds = (c["split"] + c["add_token"] * tile_m) * added + epilogue
+            adds = c["split"] + c["add_token"] * tile_m + epilogue
             if whole:  # helpers have long left their parts
                 busy += max(owned * stage + adds, helper) * c["split_stage"]
             else:

@@ -23,9 +23,8 @@ struct GemmKernelArgs {
   GemmOutput output = GemmOutput::bf16;
   Schedule schedule;
   uint32_t cluster_units = ~0u;  // bit u: the first CTA of a cluster finishes 16 tokens u; cluster 1: all
-  int4* partials = nullptr;      // parts of split tiles: [helper_slot][2 warpgroups][tile_m / 8][128 threads]
-  uint32_t* counters = nullptr;  // split tiles: [split tiles][2 warpgroups], zero between launches
-  int strips_per_pass = 0;       // gemv: strips of 16 rows that a CTA computes together
+  int32_t* partials = nullptr;   // of split tiles: [split tile][2 warpgroups][tile_m / 2][128], zero between launches
+  uint32_t* counters = nullptr;  // [split tile][2 warpgroups], zero between launches
 };
 
 struct LaunchShape {

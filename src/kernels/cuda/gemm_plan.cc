@@ -13,7 +13,6 @@ namespace comet::cuda {
 namespace {
 
 constexpr int kRows = 128;  // rows of a tile
-constexpr int kMaxPassStripsHost = 4;
 constexpr int kGemvCtasPerSmHost = 2;
 constexpr int kPartGroups = 2;  // what leaving a part of a split tile takes, in groups
 
@@ -28,7 +27,8 @@ Schedule tiles_of(const GemmProblem& p, int tile_m) {
 }  // namespace
 
 size_t GemmPlan::partial_bytes() const {
-  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(ctas) * kRows * tile_m * sizeof(int32_t);
+  return schedule.range_groups == 0 ? 0
+                                    : static_cast<size_t>(num_split_tiles(schedule)) * kRows * tile_m * sizeof(int32_t);
 }
 
 size_t GemmPlan::counter_bytes() const {
@@ -80,12 +80,11 @@ GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
   return plan;
 }
 
-GemmPlan gemv_plan(const GemmProblem& p, int num_ctas) {
+GemmPlan gemv_plan(const GemmProblem& p, int max_ctas) {
   GemmPlan plan;
-  const int pairs = ceil_div(num_strips(p.n), 2);  // 32 rows, that always go together
-  plan.ctas = std::min(pairs, num_ctas);
+  const int strips = num_strips(p.n), each = std::max(2, ceil_div(strips, max_ctas));
+  plan.ctas = ceil_div(strips, each);
   plan.schedule.groups = p.k / kGroup;
-  plan.strips_per_pass = std::min(kMaxPassStripsHost, 2 * ceil_div(pairs, plan.ctas));
   return plan;
 }
 
@@ -98,12 +97,12 @@ struct StageCost {
   int tile_m;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 0.321, 0.427}, {64, 0.367, 0.502}, {96, 0.330, 0.0},
-                                     {128, 0.382, 0.0},  {192, 0.492, 0.0},  {256, 0.679, 0.0}};
-constexpr double kLaunchUs = 1.61, kEpilogueTokenUs = 0.00484;
-constexpr double kPartUs = 0.63, kAddTokenUs = 0.0125, kLeaveTokenUs = 0.0093, kSplitStage = 1.076;
-constexpr double kClusterUs = 0.75, kClusterCtaUs = 0.313, kClusterTokenUs = 0.0195;
-constexpr double kTokenByteWeight = 0.265;  // a token byte, from L2, against a weight byte
+constexpr StageCost kStageCosts[] = {{32, 0.343, 0.471}, {64, 0.364, 0.426}, {96, 0.312, 0.0},
+                                     {128, 0.314, 0.0},  {192, 0.4985, 0.0}, {256, 0.564, 0.0}};
+constexpr double kLaunchUs = 1.17, kEpilogueTokenUs = 0.01003;
+constexpr double kPartUs = 1.037, kAddTokenUs = 0.00385, kLeaveTokenUs = 0.00574, kSplitStage = 1.365;
+constexpr double kClusterUs = 0.702, kClusterCtaUs = 0.3, kClusterTokenUs = 0.0201;
+constexpr double kTokenByteWeight = 0.23;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
 // Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
 constexpr double kClusterShare = 0.82;
@@ -124,9 +123,8 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
            epilogue / std::min(s.cluster, plan.tile_m / 16);
   double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
-    const int helped = helped_groups(s), parts = ceil_div(s.range_groups, helped);     // a helper leaves
-    const double added = std::max(1.0, static_cast<double>(helped) / s.range_groups);  // an owner adds
-    const double owner = s.owned_groups * stage, adds = (kPartUs + kAddTokenUs * plan.tile_m) * added + epilogue;
+    const int parts = ceil_div(s.range_groups, helped_groups(s));  // that a helper leaves
+    const double owner = s.owned_groups * stage, adds = kPartUs + kAddTokenUs * plan.tile_m + epilogue;
     const double helper = s.range_groups * stage + (kPartUs + kLeaveTokenUs * plan.tile_m) * parts;
     if (s.full_tiles > 0)  // helpers have long left their parts
       us += std::max(owner + adds, helper) * kSplitStage;
@@ -147,7 +145,10 @@ double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, dou
 
 std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms) {
   std::vector<GemmPlan> plans;
+  bool is_covered = false;  // by a smaller tile: one twice as large as the tokens is not worth a try
   for (const TileChoice& tile : tiles) {
+    if (is_covered && tile.tile_m >= 2 * padded_tokens(p.m)) break;
+    is_covered = is_covered || tile.tile_m >= p.m;
     for (const bool split : {false, true})
       for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
         plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
@@ -186,7 +187,7 @@ GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
 
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
-  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs, {} strips a pass", plan.ctas, plan.strips_per_pass);
+  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
   const int tiles = s.tiles_m * s.tiles_n;
   if (s.cluster > 1)
     return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n,

@@ -13,11 +13,10 @@ namespace comet::cuda {
 struct GemmPlan {
   int tile_m = 0;  // tokens of a tile; 0: the gemv
   int ctas = 0;
-  Schedule schedule;        // gemv: only groups
-  int strips_per_pass = 0;  // gemv
+  Schedule schedule;  // gemv: only groups
 
-  size_t partial_bytes() const;  // workspace for split tiles
-  size_t counter_bytes() const;  // zero before the first launch; every launch leaves them zero
+  size_t partial_bytes() const;  // both: of the workspace for split tiles
+  size_t counter_bytes() const;
 };
 
 // The token tiles that are built for a scheme, and how many of their CTAs fit an SM.
@@ -32,7 +31,8 @@ const std::vector<TileChoice>& w8a8_tiles_sm90();
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split);
 // One tile for each cluster of CTAs, 2 to max_cluster, which share k; cluster <= k / 128.
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
-GemmPlan gemv_plan(const GemmProblem& p, int num_ctas);
+// CTAs of at least two strips of 16 rows each, max_ctas at most.
+GemmPlan gemv_plan(const GemmProblem& p, int max_ctas);
 
 // Every plan worth trying for m > kMaxGemvTokens; benchmarks time all of them.
 std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms);

@@ -35,9 +35,8 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
   k.schedule = plan.schedule;
   k.cluster_units = 0;
   for (int unit = 0; unit < 32; unit += plan.schedule.cluster) k.cluster_units |= 1u << unit;
-  k.partials = static_cast<int4*>(workspace.partials);
+  k.partials = static_cast<int32_t*>(workspace.partials);
   k.counters = workspace.counters;
-  k.strips_per_pass = plan.strips_per_pass;
   return k;
 }
 

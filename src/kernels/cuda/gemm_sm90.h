@@ -8,7 +8,7 @@
 
 namespace comet::cuda {
 
-// Scratch of one stream's GEMMs, device memory. counters are zero between launches.
+// Scratch of one stream's GEMMs, device memory; zero before the first launch, and every launch leaves it so.
 struct GemmWorkspace {
   void* partials = nullptr;
   uint32_t* counters = nullptr;

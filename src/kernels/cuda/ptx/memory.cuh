@@ -66,6 +66,16 @@ __device__ __forceinline__ int4 load_global_l2(const int4* p) {
                : "memory");
   return v;
 }
+__device__ __forceinline__ int32_t load_global_l2(const int32_t* p) {
+  int32_t v;
+  asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+
+// Adds in the L2; nothing comes back.
+__device__ __forceinline__ void reduce_add(int32_t* p, int32_t v) {
+  asm volatile("red.relaxed.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
 
 __device__ __forceinline__ uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;

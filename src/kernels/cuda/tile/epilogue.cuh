@@ -148,8 +148,13 @@ struct Epilogue {
     }
   }
 
-  // units: a bit for each that is wanted. toggle: which of the two slices is free; one barrier a slice, since the other
-  // is written meanwhile.
+  // The slice to stage next. One barrier a slice is enough, since two take turns.
+  __device__ uint32_t next_slice(uint32_t& toggle) const {
+    toggle ^= kSliceBytes;
+    return staging + toggle;
+  }
+
+  // units: a bit for each that is wanted. toggle: the place of the slice that was staged last.
   __device__ void run(const int32_t (&acc)[kTileM / 2], uint32_t units, uint32_t& toggle) const {
     const bool is_bf16 = args.output == GemmOutput::bf16, is_whole = (units & 3u) == 3u;
     if (is_bf16 && is_whole && args.n % 8 == 0) {
@@ -160,8 +165,7 @@ struct Epilogue {
 #pragma unroll
       for (int unit = 0; unit < kTileM / kUnitTokens; ++unit) {
         if ((units >> unit & 1u) == 0) continue;
-        const uint32_t buffer = staging + toggle * kSliceBytes;
-        toggle ^= 1u;
+        const uint32_t buffer = next_slice(toggle);
         stage(unit, buffer);
         ptx::named_barrier_sync(1 + at.warpgroup, 128);
         store(unit, buffer);
@@ -186,7 +190,7 @@ struct Epilogue {
     const int tokens = row < args.n ? args.m - token0 - slot : 0;  // from slot on
     const size_t step = static_cast<size_t>(args.n) * kUnitTokens;
     __nv_bfloat16* to = static_cast<__nv_bfloat16*>(args.d) + static_cast<size_t>(token0 + slot) * args.n + row;
-    const uint32_t from = staging + slot * 128 + ((piece ^ (slot % 8)) * 16);
+    const uint32_t from = slot * 128 + ((piece ^ (slot % 8)) * 16);
     constexpr int kSlices = kTileM / kUnitTokens / 2;
     Values v[4];
     uint4 made[2];
@@ -206,15 +210,14 @@ struct Epilogue {
     // A slice is on its way through shared memory while the next is computed.
 #pragma unroll
     for (int slice = 0; slice < kSlices; ++slice) {
-      const uint32_t offset = toggle * kSliceBytes;
-      toggle ^= 1u;
+      const uint32_t buffer = next_slice(toggle);
       if (slice + 1 < kSlices) load(slice + 1);
 #pragma unroll
-      for (int e = 0; e < 2; ++e) stage_bf16(made[e], staging + offset + e * (kSliceBytes / 2));
+      for (int e = 0; e < 2; ++e) stage_bf16(made[e], buffer + e * (kSliceBytes / 2));
       ptx::named_barrier_sync(1 + at.warpgroup, 128);
       uint4 rows[2];
 #pragma unroll
-      for (int e = 0; e < 2; ++e) rows[e] = ptx::load_shared_v4(from + offset + e * (kSliceBytes / 2));
+      for (int e = 0; e < 2; ++e) rows[e] = ptx::load_shared_v4(buffer + from + e * (kSliceBytes / 2));
       if (slice + 1 < kSlices) make(slice + 1);
 #pragma unroll
       for (int e = 0; e < 2; ++e, to += step)

@@ -1,162 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Hopper GEMM: two producer warps feed stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk
+// The Hopper GEMM: producer warps feed stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk
 // copies; two consumer warpgroups turn 64 rows each into wgmma register operands. Persistent; drawing in
 // docs/kernels.md.
 #pragma once
 
-#include <algorithm>
-
-#include "kernels/cuda/ptx/launch.cuh"
-#include "kernels/cuda/tile/epilogue.cuh"
-#include "kernels/cuda/tile/weights.cuh"
+#include "kernels/cuda/tile/gemm_stages_sm90.cuh"
 
 namespace comet::cuda {
-
-constexpr int kTileRows = 128;
-constexpr int kTileStrips = kTileRows / kStripRows;
-static_assert(kTileStrips == kBlockStrips, "a stage's weights are one copy");
-constexpr int kConsumerWarps = 8, kProducerWarps = 2;
-// Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own
-// over.
-struct RegisterShares {
-  int producer = 0, consumer = 0;  // 0: an even share
-};
-constexpr RegisterShares register_shares(int tile_m) {
-  if (tile_m > 128) return {40, 232};
-  if (tile_m == 64) return {40, 96};  // two CTAs an SM
-  return {};
-}
-constexpr bool moves_registers(int tile_m) { return register_shares(tile_m).producer > 0; }
-constexpr int gemm_threads(int tile_m) {
-  return (kConsumerWarps + (moves_registers(tile_m) ? 4 : kProducerWarps)) * 32;
-}
-constexpr int kTokenSlots = 2;  // per-token values of this tile and the next
-
-// Byte offsets in dynamic shared memory, which starts at a multiple of 1024.
-template <class Weights, int kTileM, int kStages>
-struct GemmShared {
-  static constexpr int kTokenBytes = kTileM * kGroup;
-  static constexpr int kWeightBytes = kTileStrips * Weights::kUnitBytes;
-  static constexpr int kWeightsAt = kStages * kTokenBytes;
-  static constexpr int kStagingAt = kWeightsAt + kStages * kWeightBytes;
-  static constexpr int kValuesAt = kStagingAt + 2 * 2 * kSliceBytes;
-  static constexpr int kValueBytes = kTileM * 4;
-  static constexpr int kBarriersAt = kValuesAt + kTokenSlots * 3 * kValueBytes;
-  static constexpr int kBytes = kBarriersAt + (2 * kStages + 2 * kTokenSlots + 2) * 8;
-
-  static __device__ uint32_t tokens(uint32_t base, int stage) { return base + stage * kTokenBytes; }
-  static __device__ uint32_t weights(uint32_t base, int stage) { return base + kWeightsAt + stage * kWeightBytes; }
-  static __device__ uint32_t full(uint32_t base, int stage) { return base + kBarriersAt + stage * 16; }
-  static __device__ uint32_t empty(uint32_t base, int stage) { return base + kBarriersAt + stage * 16 + 8; }
-  static __device__ uint32_t values_full(uint32_t base, int slot) { return full(base, kStages + slot); }
-  static __device__ uint32_t values_empty(uint32_t base, int slot) { return empty(base, kStages + slot); }
-  // Of a cluster: the others' rings may be written; what the others write here is complete.
-  static __device__ uint32_t ring_free(uint32_t base) { return full(base, kStages + kTokenSlots); }
-  static __device__ uint32_t parts_full(uint32_t base) { return empty(base, kStages + kTokenSlots); }
-  static __device__ TokenValues values(uint32_t base, int slot) {
-    const uint32_t at = base + kValuesAt + slot * 3 * kValueBytes;
-    return {at, at + kValueBytes, at + 2 * kValueBytes};
-  }
-};
-
-// A place in a ring of kSlots and the parity of its current round.
-template <int kSlots>
-struct RingCursor {
-  int slot = 0;
-  uint32_t parity = 0;
-  __device__ void advance() {
-    if (++slot == kSlots) slot = 0, parity ^= 1u;
-  }
-};
-
-struct TilePlace {
-  int token0, strip0, tokens;  // tokens: rounded up to blocks of 8
-};
-
-constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
-
-// The most parts that a warp leaves to others and gets from them, in a cluster of any size.
-constexpr int most_parts(int tile_m) {
-  const int units = tile_m / kUnitTokens;
-  int most = 0;
-  for (int ranks = 2; ranks <= max_cluster(tile_m); ++ranks)
-    for (int owned = std::max(1, units / ranks); owned <= (units + ranks - 1) / ranks; ++owned)
-      most = std::max(most, units - owned + (ranks - 1) * owned);
-  return most;
-}
-
-// A bit for each unit that a CTA of a cluster finishes.
-template <int kTileM>
-__device__ __forceinline__ uint32_t owned_units(const GemmKernelArgs& args, int rank) {
-  return args.cluster_units << rank & ((1u << (kTileM / kUnitTokens)) - 1u);
-}
-
-template <int kTileM>
-__device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
-  const int tile_m = tile % args.schedule.tiles_m, tile_n = tile / args.schedule.tiles_m;
-  TilePlace p{tile_m * kTileM, tile_n * kTileStrips, 0};
-  p.tokens = min(kTileM, padded_tokens(args.m) - p.token0);
-  return p;
-}
-
-// Two warps, one lane of each: a copy takes about 90 clocks to issue, and a stage of a small tile is over in 400.
-template <class Weights, int kTileM, int kStages>
-struct GemmProducer {
-  using Shared = GemmShared<Weights, kTileM, kStages>;
-  const GemmKernelArgs& args;
-  uint32_t base;
-
-  // Does not wait for the kernel in front: weights are under way before it ends.
-  __device__ void run_weights() const {
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
-    RingCursor<kStages> ring;
-    for (Work work; next_work(queue, work);) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
-      const uint8_t* from = args.weights + unit_index(args.schedule.groups, p.strip0, work.begin) * Weights::kUnitBytes;
-#pragma unroll 1
-      for (int group = work.begin; group < work.end; ++group, ring.advance(), from += Shared::kWeightBytes) {
-        const uint32_t full = Shared::full(base, ring.slot);
-        ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
-        ptx::mbarrier_arrive_expect(full, Shared::kWeightBytes);
-        ptx::bulk_copy(Shared::weights(base, ring.slot), from, Shared::kWeightBytes, full);
-      }
-    }
-  }
-
-  __device__ void run_tokens() const {
-    ptx::wait_for_previous_kernel();
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
-    RingCursor<kStages> ring;
-    RingCursor<kTokenSlots> slots;
-    const uint32_t group_bytes = padded_tokens(args.m) * kGroup;
-    for (Work work; next_work(queue, work);) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
-      const int bytes = p.tokens * kGroup, early = min(work.begin + kStages, work.end);
-      const int8_t* from = args.values + static_cast<size_t>(work.begin) * group_bytes + p.token0 * kGroup;
-#pragma unroll 1
-      for (int group = work.begin; group < work.end; ++group, ring.advance(), from += group_bytes) {
-        const uint32_t full = Shared::full(base, ring.slot);
-        ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
-        ptx::mbarrier_arrive_expect(full, bytes);
-        ptx::bulk_copy(Shared::tokens(base, ring.slot), from, bytes, full);
-        if (group + 1 == early) {  // not needed before the first region ends
-          ptx::mbarrier_wait(Shared::values_empty(base, slots.slot), slots.parity ^ 1u);
-          copy_values(p.token0, bytes / kGroup * 4, slots.slot);
-          slots.advance();
-        }
-      }
-    }
-  }
-
-  __device__ void copy_values(int token0, int bytes, int slot) const {
-    const uint32_t bar = Shared::values_full(base, slot);
-    const TokenValues to = Shared::values(base, slot);
-    ptx::mbarrier_arrive_expect(bar, 3 * bytes);
-    ptx::bulk_copy(to.sums, args.sums + token0, bytes, bar);
-    ptx::bulk_copy(to.scales, args.scales + token0, bytes, bar);
-    ptx::bulk_copy(to.factors, args.factors + token0, bytes, bar);
-  }
-};
 
 template <class Weights, int kTileM, int kStages>
 struct GemmConsumer {
@@ -166,12 +16,15 @@ struct GemmConsumer {
   uint32_t base;
   Fragment at;
 
-  // Waits for a stage and makes its wgmma operand.
-  __device__ void load(const RingCursor<kStages>& ring, uint32_t (&a)[16]) const {
-    ptx::mbarrier_wait(Shared::full(base, ring.slot), ring.parity);
-    const int strip = at.warpgroup * 4 + at.warp;
-    Weights::unpack(Weights::fetch(Shared::weights(base, ring.slot) + strip * Weights::kUnitBytes, at.lane), a);
+  // Makes the wgmma operand of a group of a stage.
+  __device__ __forceinline__ void unpack(int stage, int group, uint32_t (&a)[16]) const {
+    const int strip = group * kTileStrips + at.warpgroup * 4 + at.warp;
+    Weights::unpack(Weights::fetch(Shared::weights(base, stage) + strip * Weights::kUnitBytes, at.lane), a);
     ptx::pin_operand(a);
+  }
+  __device__ __forceinline__ void load(const RingCursor<kStages>& ring, uint32_t (&a)[16]) const {
+    ptx::mbarrier_wait(Shared::full(base, ring.slot), ring.parity);
+    unpack(ring.slot, 0, a);
   }
 
   // The accumulators of region 1 times r, once a tile.
@@ -185,27 +38,24 @@ struct GemmConsumer {
     }
   }
 
-  // One group: enqueue its products, then unpack the next group's weights while they run. The group before is over by
-  // then, which frees its stage and the registers that are unpacked into.
-  __device__ __forceinline__ void step(int32_t (&acc)[kTileM / 2], uint32_t (&a)[16], uint32_t (&next)[16],
-                                       RingCursor<kStages>& ring, uint32_t& running, bool accumulate,
-                                       bool has_next) const {
-    const uint64_t b = ptx::wgmma_descriptor_swizzle128(Shared::tokens(base, ring.slot));
+  // One group: enqueue its products. The group before is over by then, which frees the registers that the next is
+  // unpacked into.
+  __device__ __forceinline__ void multiply(int32_t (&acc)[kTileM / 2], const uint32_t (&a)[16], int stage, int group,
+                                           bool accumulate) const {
+    const uint64_t b = ptx::wgmma_descriptor_swizzle128(Shared::tokens(base, stage) + group * Shared::kTokenBytes);
     ptx::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < 4; ++j) Weights::wgmma(acc, a + 4 * j, b + 2 * j, accumulate || j > 0);
     ptx::wgmma_commit();
     ptx::wgmma_wait<1>();
-    if (accumulate) ptx::mbarrier_arrive(running);  // accumulate: this is not the tile's first group
-    running = Shared::empty(base, ring.slot);
-    ring.advance();
-    if (has_next) load(ring, next);
   }
 
+  // The next group's weights are unpacked while the products of the one before run.
   __device__ __forceinline__ void mainloop(int32_t (&acc)[kTileM / 2], const Work& work, RingCursor<kStages>& ring,
                                            const RingCursor<kTokenSlots>& slots) const {
+    constexpr int kGroups = Shared::kGroups;
     const int region1_end = work.begin < args.num_int8_groups ? min(args.num_int8_groups, work.end) : -1;
-    uint32_t a[2][16], running = 0;  // running: the barrier of the group that is still multiplied
+    uint32_t a[2][16], running = 0;  // running: the barrier of the stage that is still multiplied
     load(ring, a[0]);
     auto end_region1 = [&](int group) {
       if (group != region1_end) return;
@@ -213,51 +63,73 @@ struct GemmConsumer {
       ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);
       scale_region1(acc, Shared::values(base, slots.slot));
     };
+    // The first group of a stage; the stage before is over.
+    auto begin_stage = [&](int group, uint32_t(&of)[16]) {
+      multiply(acc, of, ring.slot, 0, group != work.begin);
+      if (group != work.begin) ptx::mbarrier_arrive(running);
+      running = Shared::empty(base, ring.slot);
+    };
     int group = work.begin;
 #pragma unroll 1
     for (; group + 2 <= work.end; group += 2) {
-      step(acc, a[0], a[1], ring, running, group != work.begin, true);
-      end_region1(group + 1);
-      step(acc, a[1], a[0], ring, running, true, group + 2 < work.end);
+      begin_stage(group, a[0]);
+      if constexpr (kGroups == 2) {
+        unpack(ring.slot, 1, a[1]);
+        end_region1(group + 1);
+        multiply(acc, a[1], ring.slot, 1, true);
+      } else {
+        ring.advance();
+        load(ring, a[1]);
+        end_region1(group + 1);
+        begin_stage(group + 1, a[1]);
+      }
+      ring.advance();
+      if (group + 2 < work.end) load(ring, a[0]);
       end_region1(group + 2);
     }
     if (group < work.end) {
-      step(acc, a[0], a[1], ring, running, group != work.begin, false);
+      begin_stage(group, a[0]);
+      ring.advance();
       end_region1(group + 1);
     }
     ptx::wgmma_wait<0>();
     ptx::mbarrier_arrive(running);
   }
 
-  static constexpr int kPartInt4 = kTileM / 8 * 128;  // one warpgroup's part of a split tile
-  __device__ int4* part(int helper, int split) const {
-    return args.partials + (helper_slot(helper, split) * 2 + at.warpgroup) * kPartInt4 + at.thread;
+  // One warpgroup's parts of a split tile, which helpers add to each other, [accumulator][thread]; zero between
+  // launches.
+  __device__ int32_t* parts(int split) const {
+    return args.partials + (split * 2 + at.warpgroup) * (kTileM / 2 * 128) + at.thread;
   }
   __device__ uint32_t* counter(int split) const { return args.counters + split * 2 + at.warpgroup; }
 
   __device__ void leave_part(const int32_t (&acc)[kTileM / 2], int split) const {
-    int4* to = part(blockIdx.x, split);
+    int32_t* to = parts(split);
 #pragma unroll
-    for (int i = 0; i < kTileM / 8; ++i) to[i * 128] = {acc[4 * i], acc[4 * i + 1], acc[4 * i + 2], acc[4 * i + 3]};
+    for (int i = 0; i < kTileM / 2; ++i) ptx::reduce_add(to + i * 128, acc[i]);
     ptx::named_barrier_sync(1 + at.warpgroup, 128);
     if (at.thread == 0) ptx::atomic_add_acq_rel(counter(split), 1);
   }
 
   __device__ void add_parts(int32_t (&acc)[kTileM / 2], int split) const {
-    const int first = first_contributor(args.schedule, split), last = last_contributor(args.schedule, split);
+    const uint32_t helpers = last_contributor(args.schedule, split) - first_contributor(args.schedule, split) + 1;
     if (at.thread == 0) {
-      while (ptx::load_acquire(counter(split)) != static_cast<uint32_t>(last - first + 1)) {
+      while (ptx::load_acquire(counter(split)) != helpers) {
       }
       *counter(split) = 0;
     }
     ptx::named_barrier_sync(1 + at.warpgroup, 128);
-#pragma unroll 1
-    for (int helper = first; helper <= last; ++helper) {
-      const int4* from = part(helper, split);
+    int32_t* from = parts(split);
+    constexpr int kBatch = 16;
 #pragma unroll
-      for (int i = 0; i < kTileM / 8; ++i) {
-        const int4 v = ptx::load_global_l2(from + i * 128);
-        acc[4 * i] += v.x, acc[4 * i + 1] += v.y, acc[4 * i + 2] += v.z, acc[4 * i + 3] += v.w;
+    for (int first = 0; first < kTileM / 2; first += kBatch) {
+      int32_t v[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) v[i] = ptx::load_global_l2(from + (first + i) * 128);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        acc[first + i] += v[i];
+        from[(first + i) * 128] = 0;
       }
     }
   }
@@ -358,7 +230,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
   const uint32_t base = ptx::shared_address(shared_bytes);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(Shared::full(base, i), kProducerWarps);
+      ptx::mbarrier_init(Shared::full(base, i), 2);  // weights, tokens
       ptx::mbarrier_init(Shared::empty(base, i), kConsumerWarps * 32);
     }
     for (int i = 0; i < kTokenSlots; ++i) {
@@ -382,6 +254,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
     const GemmProducer<Weights, kTileM, kStages> producer{args, base};
     if (warp == kConsumerWarps && lane == 0) producer.run_weights();
     if (warp == kConsumerWarps + 1 && lane == 0) producer.run_tokens();
+    if (warp == kConsumerWarps + 2 && lane == 0) producer.run_values();
   } else {
     if constexpr (moves_registers(kTileM)) ptx::increase_registers<register_shares(kTileM).consumer>();
     const Fragment at{warp / 4, static_cast<int>(threadIdx.x) % 128, warp % 4, lane};

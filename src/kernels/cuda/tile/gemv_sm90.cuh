@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole pairs of strips (32 rows), its warps split k (warp
-// w takes the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair x a group, one bulk copy)
-// in shared memory, and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM, so that the next kernel's
-// CTAs can prefetch meanwhile.
+// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole strips (16 rows), its warps split k (warp w takes
+// the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair of strips, or what the CTA owns of
+// it, x a group: one bulk copy) in shared memory, and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM,
+// so that the next kernel's CTAs can prefetch meanwhile.
 #pragma once
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
@@ -10,6 +10,7 @@
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/launch.cuh"
 #include "kernels/cuda/tile/epilogue.cuh"
+#include "kernels/cuda/tile/ring.cuh"
 #include "kernels/cuda/tile/weights.cuh"
 
 namespace comet::cuda {
@@ -35,11 +36,11 @@ struct GemvShared {
 
 // The order in which a warp meets its chunks: passes of pairs, in a pass its groups, in a group the pairs.
 struct ChunkCursor {
-  int pair_end, pass_pairs, groups, warp;
+  int pair_end, groups, warp;
   int pass_first, pass_count, group, index;
 
   __device__ void begin_pass(int first) {
-    pass_first = first, pass_count = min(pass_pairs, pair_end - first);
+    pass_first = first, pass_count = min(kMaxPassPairs, pair_end - first);
     group = warp, index = 0;
   }
   __device__ bool done() const { return pass_first >= pair_end || warp >= groups; }
@@ -47,17 +48,20 @@ struct ChunkCursor {
     if (++index < pass_count) return;
     index = 0;
     group += kGemvWarps;
-    if (group >= groups) begin_pass(pass_first + pass_pairs);
+    if (group >= groups) begin_pass(pass_first + kMaxPassPairs);
   }
 };
 
-template <class Weights, int kBlocks>
+template <class Weights, int kBlocks, bool kAligned>
 struct Gemv {
   using Shared = GemvShared<Weights, kBlocks>;
   const GemmKernelArgs& args;
   uint32_t base;
   int warp, lane;
+  int strip_begin, strip_end;  // of this CTA
 
+  // kAligned: every CTA has whole pairs.
+  __device__ bool owns(int strip) const { return kAligned || (strip >= strip_begin && strip < strip_end); }
   __device__ uint32_t place(int slot) const { return base + warp * Shared::kRingBytes + slot * Shared::kSlotBytes; }
   __device__ uint32_t full(int slot) const { return base + Shared::kBarriersAt + (warp * Shared::kSlots + slot) * 8; }
   __device__ uint32_t part(int of_warp, int index) const {
@@ -66,9 +70,12 @@ struct Gemv {
 
   __device__ void copy(const ChunkCursor& c, int slot) const {
     if (lane != 0) return;
-    const size_t unit = unit_index(args.schedule.groups, (c.pass_first + c.index) * kPair, c.group);
-    ptx::mbarrier_arrive_expect(full(slot), Shared::kSlotBytes);
-    ptx::bulk_copy(place(slot), args.weights + unit * Weights::kUnitBytes, Shared::kSlotBytes, full(slot));
+    const int pair = (c.pass_first + c.index) * kPair, first = kAligned ? pair : max(pair, strip_begin);
+    const int bytes = (kAligned ? kPair : min(pair + kPair, strip_end) - first) * Weights::kUnitBytes;
+    const size_t unit = unit_index(args.schedule.groups, first, c.group);
+    ptx::mbarrier_arrive_expect(full(slot), bytes);
+    ptx::bulk_copy(place(slot) + (first - pair) * Weights::kUnitBytes, args.weights + unit * Weights::kUnitBytes, bytes,
+                   full(slot));
   }
 
   // The tokens of a group as column operands: x[block][half] holds words 4 half .. 4 half + 3.
@@ -109,13 +116,12 @@ struct Gemv {
     Scaler<Weights::kOffset128> scaler;
   };
   __device__ int finish_token() const { return warp % kBlocks * kBlockTokens + lane % 4 * 2; }
-  __device__ int finish_row(int pass_first) const {
-    return (pass_first * kPair + warp / kBlocks) * kStripRows + lane / 4;
-  }
+  __device__ int finish_strip(int pass_first) const { return pass_first * kPair + warp / kBlocks; }
+  __device__ int finish_row(int pass_first) const { return finish_strip(pass_first) * kStripRows + lane / 4; }
 
   // Adds the warps' parts; every thread then finishes four outputs.
   __device__ void finish(int pass_first, int pass_count, const Finish& f) const {
-    if (warp / kBlocks >= pass_count * kPair) return;
+    if (warp / kBlocks >= pass_count * kPair || !owns(finish_strip(pass_first))) return;
     uint32_t sum[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int w = 0; w < kGemvWarps; ++w) {
@@ -139,12 +145,45 @@ struct Gemv {
     }
   }
 
+  // A group's tokens times the chunks of a pass.
+  __device__ __forceinline__ void multiply_group(int32_t (&acc)[kMaxPassStrips][kBlocks][4],
+                                                 const uint4 (&x)[kBlocks][2], const ChunkCursor& pass,
+                                                 ChunkCursor& ahead, RingCursor<Shared::kSlots>& ring) const {
+#pragma unroll
+    for (int i = 0; i < kMaxPassPairs; ++i) {
+      if (i >= pass.pass_count) break;
+      const int strip = (pass.pass_first + i) * kPair;
+      ptx::mbarrier_wait(full(ring.slot), ring.parity);
+      typename Weights::Raw raw[kPair];
+#pragma unroll
+      for (int j = 0; j < kPair; ++j) raw[j] = Weights::fetch(place(ring.slot) + j * Weights::kUnitBytes, lane);
+      const auto add_strip = [&](int j) {
+        uint32_t a[16];
+        Weights::unpack(raw[j], a);
+        multiply(acc[i * kPair + j], a, x);
+      };
+      const bool has_first = owns(strip), has_second = owns(strip + 1);
+      if (has_first && has_second) {  // side by side
+        add_strip(0);
+        add_strip(1);
+      } else {
+        has_first ? add_strip(0) : add_strip(1);
+      }
+      // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
+      // not wait for them (issued in front, a refill overtook them once in a million).
+      __syncwarp();
+      if (!ahead.done()) {
+        copy(ahead, ring.slot);
+        ahead.advance();
+      }
+      ring.advance();
+    }
+  }
+
   __device__ void run() const {
-    const int64_t pairs = (num_strips(args.n) + kPair - 1) / kPair, cta = blockIdx.x, ctas = gridDim.x;
     const int groups = args.schedule.groups;
-    ChunkCursor ahead{
-        static_cast<int>(pairs * (cta + 1) / ctas), args.strips_per_pass / kPair, groups, warp, 0, 0, 0, 0};
-    ahead.begin_pass(static_cast<int>(pairs * cta / ctas));
+    ChunkCursor ahead{(strip_end + kPair - 1) / kPair, groups, warp, 0, 0, 0, 0};
+    ahead.begin_pass(strip_begin / kPair);
     ChunkCursor pass = ahead;
     for (int slot = 0; slot < Shared::kSlots && !ahead.done(); ++slot, ahead.advance()) copy(ahead, slot);
     bool told = ahead.done();
@@ -166,36 +205,14 @@ struct Gemv {
       f.sum[i] = token < args.m ? args.sums[token] : 0u;
       f.scale[i] = token < args.m ? args.scales[token] : 0.0f;
     }
-    int slot = 0;
-    uint32_t parity = 0;
-    for (; pass.pass_first < pass.pair_end; pass.begin_pass(pass.pass_first + pass.pass_pairs)) {
+    RingCursor<Shared::kSlots> ring;
+    for (; pass.pass_first < pass.pair_end; pass.begin_pass(pass.pass_first + kMaxPassPairs)) {
       int32_t acc[kMaxPassStrips][kBlocks][4] = {};
       f.scaler.load(args, finish_row(pass.pass_first));
       for (int group = warp; group < groups; group += kGemvWarps) {
         const bool is_last = group + kGemvWarps >= groups;
         load_tokens(is_last ? warp : group + kGemvWarps, next);  // behind the last group comes the next pass
-#pragma unroll
-        for (int i = 0; i < kMaxPassPairs; ++i) {
-          if (i >= pass.pass_count) break;
-          ptx::mbarrier_wait(full(slot), parity);
-          typename Weights::Raw raw[kPair];
-#pragma unroll
-          for (int j = 0; j < kPair; ++j) raw[j] = Weights::fetch(place(slot) + j * Weights::kUnitBytes, lane);
-#pragma unroll
-          for (int j = 0; j < kPair; ++j) {
-            uint32_t a[16];
-            Weights::unpack(raw[j], a);
-            multiply(acc[i * kPair + j], a, x);
-          }
-          // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
-          // not wait for them (issued in front, a refill overtook them once in a million).
-          __syncwarp();
-          if (!ahead.done()) {
-            copy(ahead, slot);
-            ahead.advance();
-          }
-          if (++slot == Shared::kSlots) slot = 0, parity ^= 1u;
-        }
+        multiply_group(acc, x, pass, ahead, ring);
         if (!told && ahead.done()) ptx::allow_next_kernel(), told = true;
         if (group < args.num_int8_groups && group + kGemvWarps >= args.num_int8_groups)
 #pragma unroll
@@ -218,13 +235,15 @@ struct Gemv {
   }
 };
 
-template <class Weights, int kBlocks>
+template <class Weights, int kBlocks, bool kAligned>
 __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
   using Shared = GemvShared<Weights, kBlocks>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
-  const Gemv<Weights, kBlocks> gemv{args, base, warp, lane};
+  const int64_t strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x;
+  const Gemv<Weights, kBlocks, kAligned> gemv{
+      args, base, warp, lane, static_cast<int>(strips * cta / ctas), static_cast<int>(strips * (cta + 1) / ctas)};
   if (lane < Shared::kSlots) ptx::mbarrier_init(gemv.full(lane), 1);
   ptx::fence_mbarrier_init();
   __syncwarp();

@@ -83,7 +83,5 @@ COMET_HD int last_contributor(const Schedule& s, int split_tile) {
 COMET_HD int partial_slot(const Schedule& s, int cta, int split_tile) {
   return 2 * cta + (cta * s.range_groups / s.groups == split_tile ? 0 : 1);
 }
-// Where a helper's part lies: along the line of groups every next part is of the next helper or of the next tile.
-COMET_HD int helper_slot(int helper, int split_tile) { return helper + split_tile; }
 
 }  // namespace comet::cuda
