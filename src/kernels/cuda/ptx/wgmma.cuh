@@ -23,7 +23,7 @@ __device__ __forceinline__ void pin_operand(uint32_t (&a)[16]) {
 // A K-major tile of 8-row blocks of 128-byte rows in the 128-byte swizzle (start is a multiple of 1024; 32 bytes of k
 // are 2 units): bits 0-13 start / 16, 16-29 unused here, 32-45 bytes between blocks / 16, 62-63 swizzle.
 __device__ __forceinline__ uint64_t wgmma_descriptor_swizzle128(uint32_t address) {
-  return (static_cast<uint64_t>(address & 0x3ffffu) >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
+  return static_cast<uint64_t>(address >> 4) | (1ull << 16) | (64ull << 32) | (1ull << 62);
 }
 
 // Operand names are written in tens: COMET_TEN(3) is "%30, .. %39".

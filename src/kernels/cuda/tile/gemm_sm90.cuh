@@ -70,27 +70,44 @@ struct GemmConsumer {
       running = Shared::empty(base, ring.slot);
     };
     int group = work.begin;
+    if constexpr (kGroups == 2) {
 #pragma unroll 1
-    for (; group + 2 <= work.end; group += 2) {
-      begin_stage(group, a[0]);
-      if constexpr (kGroups == 2) {
+      for (; group + 2 <= work.end; group += 2) {
+        begin_stage(group, a[0]);
         unpack(ring.slot, 1, a[1]);
         end_region1(group + 1);
         multiply(acc, a[1], ring.slot, 1, true);
-      } else {
         ring.advance();
-        load(ring, a[1]);
-        end_region1(group + 1);
-        begin_stage(group + 1, a[1]);
+        if (group + 2 < work.end) load(ring, a[0]);
+        end_region1(group + 2);
       }
-      ring.advance();
-      if (group + 2 < work.end) load(ring, a[0]);
-      end_region1(group + 2);
-    }
-    if (group < work.end) {
-      begin_stage(group, a[0]);
-      ring.advance();
-      end_region1(group + 1);
+      if (group < work.end) {
+        begin_stage(group, a[0]);
+        ring.advance();
+        end_region1(group + 1);
+      }
+    } else {
+      // One loop for each region: nothing asks after every group whether region 1 ends.
+#pragma unroll 1
+      for (int stop = region1_end > 0 ? region1_end : work.end;; stop = work.end) {
+#pragma unroll 1
+        for (; group + 2 <= stop; group += 2) {
+          begin_stage(group, a[0]);
+          ring.advance();
+          load(ring, a[1]);
+          begin_stage(group + 1, a[1]);
+          ring.advance();
+          if (group + 2 < work.end) load(ring, a[0]);
+        }
+        const bool is_odd = group < stop;
+        if (is_odd) {
+          begin_stage(group++, a[0]);
+          ring.advance();
+        }
+        end_region1(group);
+        if (group == work.end) break;
+        if (is_odd) load(ring, a[0]);
+      }
     }
     ptx::wgmma_wait<0>();
     ptx::mbarrier_arrive(running);
