@@ -89,6 +89,7 @@ std::vector<int> parse_windows(const JsonFields& f, const std::string& architect
                       f.where());
   if (count == 0) return {};
   std::vector<int> windows;
+  windows.reserve(has_window.size());
   for (const bool has : has_window) windows.push_back(has ? window : 0);
   return windows;
 }

@@ -35,6 +35,7 @@ OwnedTensor float_tensor(DType dtype, const std::vector<float>& values) {
   const std::vector<int64_t> shape = {static_cast<int64_t>(values.size())};
   if (dtype == DType::f32) return make_tensor(dtype, shape, values);
   std::vector<uint16_t> bits;
+  bits.reserve(values.size());
   for (const float v : values) bits.push_back(dtype == DType::f16 ? to_f16(v).bits : to_bf16(v).bits);
   return make_tensor(dtype, shape, bits);
 }
