@@ -20,7 +20,7 @@ using testing::HasSubstr;
 // Counts what one request's sink saw.
 struct Witness {
   std::atomic<int> num_tokens{0}, num_last{0}, num_after_last{0};
-  std::mutex mutex;
+  mutable std::mutex mutex;
   SequenceEvent last;
 
   void see(const SequenceEvent& event) {
@@ -55,6 +55,7 @@ void wait_for(const Witness& w) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
   while (w.num_last == 0 && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  const std::lock_guard lock(w.mutex);  // see() is through
   ASSERT_EQ(w.num_last, 1);
 }
 

@@ -112,10 +112,11 @@ TEST_P(EngineFailure, EndsRequestsAndServer) {
   while (server.service().num_open() < 4) std::this_thread::yield();
 
   if (GetParam() == "sink") {
-    bool has_thrown = false;
-    loaded.engine.submit({.prompt = {1, 2, 3}, .params = {.max_tokens = 5}, .seed = 0}, [&](const SequenceEvent&) {
-      if (!std::exchange(has_thrown, true)) throw std::runtime_error("the device fell off");
-    });
+    auto has_thrown = std::make_shared<bool>(false);
+    loaded.engine.submit({.prompt = {1, 2, 3}, .params = {.max_tokens = 5}, .seed = 0},
+                         [has_thrown](const SequenceEvent&) {
+                           if (!std::exchange(*has_thrown, true)) throw std::runtime_error("the device fell off");
+                         });
   } else {
     loaded.backend->fail_at(GetParam());
   }
