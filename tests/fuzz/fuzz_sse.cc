@@ -223,7 +223,8 @@ void check_answer(const CompletionRequest& request, fuzz::Kind kind, const Strea
     }
     const Json reasoning = choice["message"]["reasoning_content"];
     FUZZ_CHECK(reasoning.is_null() ? heard.reasoning.empty() : heard.reasoning == reasoning);
-    FUZZ_CHECK(heard.content.size() + heard.reasoning.size() <= told[i].text.size());
+    FUZZ_CHECK(heard.content.size() + heard.reasoning.size() <= told[i].text.size(), "{}\n{}\n{}", heard.content,
+               heard.reasoning, told[i].text);
     FUZZ_CHECK(told[i].text.ends_with(heard.content) && told[i].text.find(heard.reasoning) != std::string::npos);
   }
 }

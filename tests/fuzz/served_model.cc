@@ -3,12 +3,15 @@
 
 #include <iterator>
 
+#include "fuzz/fuzz.h"
+
 namespace comet::fuzz {
 namespace {
 
 constexpr int kPaddedVocab = 280;
 
-// Pieces that stop strings, tags and characters of several bytes are made of, after the 256 bytes and the added tokens.
+// Pieces that stop strings, tags and characters of several bytes are made of, between the 256 bytes and the added
+// tokens.
 const char* const kPieces[] = {"<think>",          "</think>", "</th",  "ink>",     "\n\n",
                                "data: ",           "[DONE]",   " stop", "\xe2\x82", "\xac!",
                                "\xf0\x9f\x98\x80", "\"}\n"};
@@ -29,8 +32,9 @@ Tokenizer make(Kind kind) {
     const Json byte_level = json["decoder"];
     json["decoder"] = {{"type", "Sequence"}, {"decoders", {byte_level, {{"type", "Fuse"}}}}};
   }
-  int id = 259;
+  int id = 256;
   for (const char* piece : kPieces) json["model"]["vocab"][alphabet_text(piece)] = id++;
+  for (Json& added : json["added_tokens"]) added["id"] = id++;  // as the tokenizer would have it
   TokenizerConfig config;
   config.special_tokens = {{"bos_token", "<|begin|>"}, {"eos_token", "<|end|>"}};
   config.chat_templates["default"] = {
@@ -48,7 +52,7 @@ ModelConfig model_config() {
   c.num_layers = c.num_heads = c.num_kv_heads = 1;
   c.vocab_size = kPaddedVocab;
   c.max_positions = kContext;
-  c.eos_ids = {257};
+  c.eos_ids = {256 + static_cast<int>(std::size(kPieces)) + 1};
   return c;
 }
 
@@ -59,6 +63,7 @@ Served::Served(Kind kind)
       chat_template_(tokenizer_.config()),
       model_(*backend_, Checkpoint::dummy(model_config(), 1), {.max_batch_tokens = 16, .max_logit_rows = 8}),
       engine_(model_, {.max_batch_tokens = 16, .max_batch_seqs = 4}) {
+  FUZZ_CHECK(tokenizer_.num_ids() == 256 + static_cast<int>(std::size(kPieces)) + 3, "two tokens share an id");
   options_.splits_reasoning = kind == Kind::reasoning;
   service_ = std::make_unique<server::Service>(options_, "fuzz");
   service_->set_model({.engine = &engine_,
