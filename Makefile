@@ -23,7 +23,7 @@ build:  ## set up and build the program: build/comet
 	cmake --preset release --log-level=WARNING -DCOMET_WERROR=OFF
 	cmake --build build -j $(JOBS) --target comet
 
-test:  ## everything that CI checks (about 20 minutes on 2 cores)
+test:  ## everything that CI checks (about 33 minutes on 2 cores)
 	tools/setup --test --python --clients
 	tools/test --jobs $(JOBS)
 
