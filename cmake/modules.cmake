@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-# comet_module(name [DEPS other modules or libraries])
-# One static library per module from every .cc file of the current folder; `a/b` becomes the target comet_a_b.
+# comet_module(name [SOURCES files] [EXCEPT files] [DEPS other modules or libraries])
+# One static library per module from every .cc file of the current folder, or from SOURCES, without those of EXCEPT; `a/b`
+# becomes the target comet_a_b.
 function(comet_module name)
-  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;EXCEPT;DEPS" ${ARGN})
   string(REPLACE "/" "_" target "comet_${name}")
-  file(GLOB sources CONFIGURE_DEPENDS *.cc *.h)
+  file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} *.cc *.h)
+  if(ARG_SOURCES)
+    set(sources ${ARG_SOURCES})
+  endif()
+  list(REMOVE_ITEM sources ${ARG_EXCEPT} "")
   comet_apply_isa_flags(${sources})
   add_library(${target} STATIC ${sources})
   set_target_properties(${target} PROPERTIES LINKER_LANGUAGE CXX)
