@@ -276,6 +276,7 @@ class Bench {
                     predicted_us(p, c->plan, device_.multiProcessorCount, layer.bytes), to_string(c->plan).c_str());
         row["sweep"].push_back({{"us", c->us},
                                 {"tile_m", c->plan.tile_m},
+                                {"sides", c->plan.sides},
                                 {"ctas", c->plan.ctas},
                                 {"full", c->plan.schedule.full_tiles},
                                 {"owned", c->plan.schedule.owned_groups},

@@ -56,10 +56,12 @@ TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
       for (const int sms : {1, 7, 78, 132}) {
         const GemmProblem p{m, n, k, 0, GemmOutput::bf16};
         for (const int cluster : {2, 3, 8})
-          if (sms == 132 && cluster <= k / kGroup) expect_exact_cover(p, cluster_plan(p, {64, 2}, cluster));
+          if (sms == 132 && cluster <= k / kGroup) expect_exact_cover(p, cluster_plan(p, {128, 1}, cluster));
+        for (const int cluster : {1, 2, 3})
+          if (sms == 132 && 2 * cluster <= k / kGroup) expect_exact_cover(p, cluster_plan(p, {64, 1, 2}, cluster));
         for (const TileChoice& tile : w4ax_tiles_sm90())
           for (const bool split : {false, true})
-            for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
+            for (int per_sm = 1; tile.sides == 1 && per_sm <= tile.ctas_per_sm; ++per_sm)
               expect_exact_cover(p, tile_plan(p, tile, sms * per_sm, split));
       }
 }

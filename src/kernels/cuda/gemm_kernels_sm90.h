@@ -22,7 +22,7 @@ struct GemmKernelArgs {
   int m = 0, n = 0, num_int8_groups = 0;
   GemmOutput output = GemmOutput::bf16;
   Schedule schedule;
-  uint32_t cluster_units = ~0u;  // bit u: the first CTA of a cluster finishes 16 tokens u; cluster 1: all
+  uint8_t unit_begin[kMostParties + 1] = {};  // party p of a tile finishes the units of 16 tokens from [p] to [p + 1]
   int32_t* partials = nullptr;   // of split tiles: [split tile][2 warpgroups][tile_m / 2][128], zero between launches
   uint32_t* counters = nullptr;  // [split tile][2 warpgroups], zero between launches
 };
@@ -32,14 +32,15 @@ struct LaunchShape {
   cudaStream_t stream = nullptr;
 };
 
-// One entry per (weights, tile_m): gemm_<scheme>_sm90_m<tile_m>.cu.
+// One entry per (weights, tile_m, sides): gemm_<scheme>_sm90_m<tile_m>.cu.
 struct GemmTileKernel {
   int tile_m;
-  int ctas_per_sm;  // that fit beside each other, with the registers and shared memory of one
+  int sides;
   void (*launch)(const GemmKernelArgs&, const LaunchShape&);
 };
 
-extern const GemmTileKernel kGemmW4axM32, kGemmW4axM64, kGemmW4axM96, kGemmW4axM128, kGemmW4axM192, kGemmW4axM256;
+extern const GemmTileKernel kGemmW4axM32, kGemmW4axM32Sides, kGemmW4axM64, kGemmW4axM64Sides, kGemmW4axM96,
+    kGemmW4axM128, kGemmW4axM192, kGemmW4axM256;
 extern const GemmTileKernel kGemmW8a8M32, kGemmW8a8M128, kGemmW8a8M256;
 
 // m <= kMaxGemvTokens.

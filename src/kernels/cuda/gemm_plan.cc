@@ -36,7 +36,8 @@ size_t GemmPlan::counter_bytes() const {
 }
 
 const std::vector<TileChoice>& w4ax_tiles_sm90() {
-  static const std::vector<TileChoice> tiles = {{32, 2}, {64, 2}, {96, 1}, {128, 1}, {192, 1}, {256, 1}};
+  static const std::vector<TileChoice> tiles = {{32, 2}, {32, 1, 2}, {64, 2},  {64, 1, 2},
+                                                {96, 1}, {128, 1},   {192, 1}, {256, 1}};
   return tiles;
 }
 
@@ -46,6 +47,7 @@ const std::vector<TileChoice>& w8a8_tiles_sm90() {
 }
 
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split) {
+  COMET_CHECK(tile.sides == 1, "tiles of two sides are dealt by cluster_plan");
   GemmPlan plan;
   plan.tile_m = tile.tile_m;
   plan.schedule = tiles_of(p, tile.tile_m);
@@ -70,12 +72,15 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
 }
 
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
-  COMET_CHECK(cluster >= 2 && cluster <= max_cluster(tile.tile_m) && cluster <= p.k / kGroup,
-              "cluster of {} for tiles of {} and {} groups", cluster, tile.tile_m, p.k / kGroup);
+  COMET_CHECK(cluster >= 3 - tile.sides && cluster <= max_cluster(tile.tile_m, tile.sides) &&
+                  cluster * tile.sides <= p.k / kGroup,
+              "cluster of {} for tiles of {} on {} sides and {} groups", cluster, tile.tile_m, tile.sides,
+              p.k / kGroup);
   GemmPlan plan;
-  plan.tile_m = tile.tile_m;
+  plan.tile_m = tile.tile_m, plan.sides = tile.sides;
   plan.schedule = tiles_of(p, tile.tile_m);
   plan.schedule.cluster = cluster;
+  if (cluster == 1) plan.schedule.full_tiles = plan.schedule.tiles_m * plan.schedule.tiles_n;
   plan.ctas = plan.schedule.tiles_m * plan.schedule.tiles_n * cluster;
   return plan;
 }
@@ -94,11 +99,12 @@ namespace {
 // epilogue token; of a split tile's and of a cluster's sum. Fitted to docs/results/gemm_plans_h200.json by
 // tools/fit_gemm_plan.py.
 struct StageCost {
-  int tile_m;
+  int tile_m, sides;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 0.343, 0.471}, {64, 0.364, 0.426}, {96, 0.312, 0.0},
-                                     {128, 0.314, 0.0},  {192, 0.4985, 0.0}, {256, 0.564, 0.0}};
+constexpr StageCost kStageCosts[] = {{32, 1, 0.343, 0.471}, {32, 2, 0.18, 0.0},  {64, 1, 0.364, 0.426},
+                                     {64, 2, 0.2, 0.0},     {96, 1, 0.312, 0.0}, {128, 1, 0.314, 0.0},
+                                     {192, 1, 0.4985, 0.0}, {256, 1, 0.564, 0.0}};
 constexpr double kLaunchUs = 1.17, kEpilogueTokenUs = 0.01003;
 constexpr double kPartUs = 1.037, kAddTokenUs = 0.00385, kLeaveTokenUs = 0.00574, kSplitStage = 1.365;
 constexpr double kClusterUs = 0.702, kClusterCtaUs = 0.3, kClusterTokenUs = 0.0201;
@@ -109,7 +115,8 @@ constexpr double kClusterShare = 0.82;
 
 double stage_us(const GemmPlan& plan, int num_sms) {
   for (const StageCost& c : kStageCosts)
-    if (c.tile_m == plan.tile_m) return c.paired > 0.0 && plan.ctas > num_sms ? c.paired : c.alone;
+    if (c.tile_m == plan.tile_m && c.sides == plan.sides)
+      return c.paired > 0.0 && plan.ctas > num_sms ? c.paired : c.alone;
   throw Error(fmt::format("no cost of a tile of {} tokens", plan.tile_m));
 }
 
@@ -117,7 +124,7 @@ double stage_us(const GemmPlan& plan, int num_sms) {
 double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   const Schedule& s = plan.schedule;
   const double stage = stage_us(plan, num_sms), epilogue = kEpilogueTokenUs * plan.tile_m;
-  if (s.cluster > 1)
+  if (s.cluster > 1 || plan.sides > 1)
     return ceil_div(s.groups, s.cluster) * stage + kClusterUs + kClusterCtaUs * s.cluster +
            kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
            epilogue / std::min(s.cluster, plan.tile_m / 16);
@@ -149,11 +156,13 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
   for (const TileChoice& tile : tiles) {
     if (is_covered && tile.tile_m >= 2 * padded_tokens(p.m)) break;
     is_covered = is_covered || tile.tile_m >= p.m;
-    for (const bool split : {false, true})
-      for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
-        plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
-    const Schedule& s = plans.back().schedule;
-    for (int cluster = 2; cluster <= std::min(max_cluster(tile.tile_m), s.groups); ++cluster) {
+    if (tile.sides == 1)
+      for (const bool split : {false, true})
+        for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
+          plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
+    const Schedule s = tiles_of(p, tile.tile_m);
+    const int most = std::min(max_cluster(tile.tile_m, tile.sides), s.groups / tile.sides);
+    for (int cluster = 3 - tile.sides; cluster <= most; ++cluster) {
       const double room = num_sms * tile.ctas_per_sm * (cluster > 2 ? kClusterShare : 1.0);
       if (static_cast<double>(s.tiles_m) * s.tiles_n * cluster <= room) plans.push_back(cluster_plan(p, tile, cluster));
     }
@@ -189,9 +198,9 @@ std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
   if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
   const int tiles = s.tiles_m * s.tiles_n;
-  if (s.cluster > 1)
-    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs, {} groups", plan.tile_m, s.tiles_m, s.tiles_n,
-                       s.cluster, s.groups);
+  if (s.cluster > 1 || plan.sides > 1)
+    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs of {} sides, {} groups", plan.tile_m, s.tiles_m,
+                       s.tiles_n, s.cluster, plan.sides, s.groups);
   return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split at {} of {} groups, rest in runs of {}",
                      plan.tile_m, s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.owned_groups,
                      s.groups, s.range_groups);

@@ -12,6 +12,7 @@ namespace comet::cuda {
 
 struct GemmPlan {
   int tile_m = 0;  // tokens of a tile; 0: the gemv
+  int sides = 1;   // 2: a CTA has one tile, whose groups two sets of warps share
   int ctas = 0;
   Schedule schedule;  // gemv: only groups
 
@@ -19,9 +20,9 @@ struct GemmPlan {
   size_t counter_bytes() const;
 };
 
-// The token tiles that are built for a scheme, and how many of their CTAs fit an SM.
+// The token tiles that are built for a scheme, how many of their CTAs fit an SM, and their sides.
 struct TileChoice {
-  int tile_m = 0, ctas_per_sm = 1;
+  int tile_m = 0, ctas_per_sm = 1, sides = 1;
 };
 const std::vector<TileChoice>& w4ax_tiles_sm90();
 const std::vector<TileChoice>& w8a8_tiles_sm90();
@@ -29,7 +30,8 @@ const std::vector<TileChoice>& w8a8_tiles_sm90();
 // Tiles dealt whole, except that with split the last, incomplete wave is cut along k (all of it where there is one
 // only).
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split);
-// One tile for each cluster of CTAs, 2 to max_cluster, which share k; cluster <= k / 128.
+// One tile for each cluster of CTAs, 1 (of two sides) or 2 to max_cluster, which share k. Every side of a CTA has a
+// group: cluster * sides <= k / 128.
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
 // CTAs of at least two strips of 16 rows each, max_ctas at most.
 GemmPlan gemv_plan(const GemmProblem& p, int max_ctas);

@@ -10,10 +10,10 @@
 namespace comet::cuda {
 namespace {
 
-const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t count, int tile_m) {
+const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t count, const GemmPlan& plan) {
   for (size_t i = 0; i < count; ++i)
-    if (kernels[i]->tile_m == tile_m) return *kernels[i];
-  throw Error(fmt::format("no GEMM kernel has a tile of {} tokens", tile_m));
+    if (kernels[i]->tile_m == plan.tile_m && kernels[i]->sides == plan.sides) return *kernels[i];
+  throw Error(fmt::format("no GEMM kernel has a tile of {} tokens and {} sides", plan.tile_m, plan.sides));
 }
 
 GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
@@ -33,8 +33,9 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
   k.m = p.m, k.n = p.n, k.num_int8_groups = p.num_int8_groups;
   k.output = p.output;
   k.schedule = plan.schedule;
-  k.cluster_units = 0;
-  for (int unit = 0; unit < 32; unit += plan.schedule.cluster) k.cluster_units |= 1u << unit;
+  const int parties = plan.schedule.cluster * plan.sides, units = plan.tile_m / 16;
+  COMET_CHECK(parties <= kMostParties, "{} parties add up a tile", parties);
+  for (int party = 0; party <= parties; ++party) k.unit_begin[party] = static_cast<uint8_t>(units * party / parties);
   k.partials = static_cast<int32_t*>(workspace.partials);
   k.counters = workspace.counters;
   return k;
@@ -44,11 +45,11 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
 
 void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
-  static constexpr std::array kernels = {&kGemmW4axM32,  &kGemmW4axM64,  &kGemmW4axM96,
-                                         &kGemmW4axM128, &kGemmW4axM192, &kGemmW4axM256};
+  static constexpr std::array kernels = {&kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,  &kGemmW4axM64Sides,
+                                         &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM192, &kGemmW4axM256};
   const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
-  kernel_for(kernels.data(), kernels.size(), plan.tile_m).launch(k, {plan.ctas, stream});
+  kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }
 
 void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
@@ -56,7 +57,7 @@ void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
   static constexpr std::array kernels = {&kGemmW8a8M32, &kGemmW8a8M128, &kGemmW8a8M256};
   const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w8a8(k, {plan.ctas, stream});
-  kernel_for(kernels.data(), kernels.size(), plan.tile_m).launch(k, {plan.ctas, stream});
+  kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }
 
 }  // namespace comet::cuda

@@ -7,20 +7,21 @@
 
 namespace comet::cuda {
 
-template <int kTileM, int kStages, int kCtasPerSm>
-__global__ void __launch_bounds__(gemm_threads(kTileM), kCtasPerSm)
+template <int kTileM, int kStages, int kCtasPerSm, int kSides>
+__global__ void __launch_bounds__(gemm_threads(kTileM, kSides), kCtasPerSm)
     gemm_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
-  gemm_sm90<WeightsW4, kTileM, kStages>(args);
+  gemm_sm90<WeightsW4, kTileM, kStages, kSides>(args);
 }
 
-template <int kTileM, int kStages, int kCtasPerSm>
+template <int kTileM, int kStages, int kCtasPerSm, int kSides = 1>
 void launch_gemm_w4ax(const GemmKernelArgs& args, const LaunchShape& shape) {
-  constexpr int kShared = GemmShared<WeightsW4, kTileM, kStages>::kBytes;
+  constexpr int kShared = GemmShared<WeightsW4, kTileM, kStages, kSides>::kBytes;
   static_assert((kShared + 1024) * kCtasPerSm <= 228 * 1024, "CTAs do not fit an SM");
-  auto* kernel = gemm_w4ax_sm90<kTileM, kStages, kCtasPerSm>;
+  auto* kernel = gemm_w4ax_sm90<kTileM, kStages, kCtasPerSm, kSides>;
   static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
   static_cast<void>(allowed);
-  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM), kShared, shape.stream, args.schedule.cluster}, args);
+  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM, kSides), kShared, shape.stream, args.schedule.cluster},
+                   args);
 }
 
 }  // namespace comet::cuda

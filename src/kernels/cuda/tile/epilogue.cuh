@@ -12,10 +12,14 @@ namespace comet::cuda {
 
 constexpr int kUnitTokens = 16;    // a unit: 16 tokens x 64 rows
 constexpr int kSliceBytes = 4096;  // staged at a time: two units of bf16 or one of f32
+constexpr int kSumBarrier = 5;     // of all consumers; 1 .. 4: of a warpgroup
 
 // Where a thread stands: lane holds rows g and g + 8 of its warp's 16, tokens 8 j + 2 t and + 1.
 struct Fragment {
-  int warpgroup, thread, warp, lane;  // thread, warp: inside the warpgroup
+  int side;                           // of the groups of k, 0 or 1 where a CTA has two sides
+  int warpgroup, thread, warp, lane;  // warpgroup: of its side; thread, warp: inside the warpgroup
+  __device__ int number() const { return side * 2 + warpgroup; }  // of the warpgroup in the CTA
+  __device__ int barrier() const { return 1 + number(); }
   __device__ int row() const { return lane / 4; }
   __device__ int token() const { return lane % 4 * 2; }
 };
@@ -45,6 +49,7 @@ struct Scaler {
 // Shared addresses of the tile's per-token values.
 struct TokenValues {
   uint32_t sums, scales, factors;
+  __device__ TokenValues from(int token) const { return {sums + token * 4, scales + token * 4, factors + token * 4}; }
 };
 
 template <bool kOffset128, int kTileM>
@@ -154,20 +159,22 @@ struct Epilogue {
     return staging + toggle;
   }
 
-  // units: a bit for each that is wanted. toggle: the place of the slice that was staged last.
-  __device__ void run(const int32_t (&acc)[kTileM / 2], uint32_t units, uint32_t& toggle) const {
-    const bool is_bf16 = args.output == GemmOutput::bf16, is_whole = (units & 3u) == 3u;
-    if (is_bf16 && is_whole && args.n % 8 == 0) {
-      args.bias != nullptr ? run_whole_bf16<true>(acc, toggle) : run_whole_bf16<false>(acc, toggle);
+  // The first `units` of acc, kMost at most. toggle: the place of the slice that was staged last.
+  template <int kMost>
+  __device__ __forceinline__ void run(const int32_t (&acc)[kTileM / 2], int units, uint32_t& toggle) const {
+    const bool is_bf16 = args.output == GemmOutput::bf16;
+    if (is_bf16 && args.n % 8 == 0) {
+      args.bias != nullptr ? run_rows_bf16<kMost, true>(acc, units, toggle)
+                           : run_rows_bf16<kMost, false>(acc, units, toggle);
       return;
     }
     const auto each = [&](auto&& stage, auto&& store) {
 #pragma unroll
-      for (int unit = 0; unit < kTileM / kUnitTokens; ++unit) {
-        if ((units >> unit & 1u) == 0) continue;
+      for (int unit = 0; unit < kMost; ++unit) {
+        if (unit >= units) break;
         const uint32_t buffer = next_slice(toggle);
         stage(unit, buffer);
-        ptx::named_barrier_sync(1 + at.warpgroup, 128);
+        ptx::named_barrier_sync(at.barrier(), 128);
         store(unit, buffer);
       }
     };
@@ -184,44 +191,49 @@ struct Epilogue {
   }
 
   // The usual case in as few instructions as it takes: nothing else runs on the SM meanwhile. Two units a slice.
-  template <bool kBias>
-  __device__ __forceinline__ void run_whole_bf16(const int32_t (&acc)[kTileM / 2], uint32_t& toggle) const {
+  template <int kMost, bool kBias>
+  __device__ __forceinline__ void run_rows_bf16(const int32_t (&acc)[kTileM / 2], int units, uint32_t& toggle) const {
     const int slot = at.thread / 8, piece = at.thread % 8, row = row0 + piece * 8;
-    const int tokens = row < args.n ? args.m - token0 - slot : 0;  // from slot on
+    const int tokens = row < args.n ? min(args.m - token0, units * kUnitTokens) - slot : 0;  // from slot on
     const size_t step = static_cast<size_t>(args.n) * kUnitTokens;
     __nv_bfloat16* to = static_cast<__nv_bfloat16*>(args.d) + static_cast<size_t>(token0 + slot) * args.n + row;
     const uint32_t from = slot * 128 + ((piece ^ (slot % 8)) * 16);
-    constexpr int kSlices = kTileM / kUnitTokens / 2;
+    constexpr int kSlices = (kMost + 1) / 2;
     Values v[4];
     uint4 made[2];
     const auto load = [&](int slice) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = load_values(4 * slice + i);
+      for (int i = 0; i < 4; ++i)
+        if (2 * slice + i / 2 < kMost) v[i] = load_values(4 * slice + i);
     };
     const auto make = [&](int slice) {
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const Values of_unit[2] = {v[2 * e], v[2 * e + 1]};
-        made[e] = unit_bf16<kBias>(acc, 2 * slice + e, of_unit);
+        if (2 * slice + e < kMost) made[e] = unit_bf16<kBias>(acc, 2 * slice + e, of_unit);
       }
     };
+    if (units == 0) return;
     load(0);
     make(0);
     // A slice is on its way through shared memory while the next is computed.
 #pragma unroll
     for (int slice = 0; slice < kSlices; ++slice) {
+      if (2 * slice >= units) break;
       const uint32_t buffer = next_slice(toggle);
       if (slice + 1 < kSlices) load(slice + 1);
 #pragma unroll
-      for (int e = 0; e < 2; ++e) stage_bf16(made[e], buffer + e * (kSliceBytes / 2));
-      ptx::named_barrier_sync(1 + at.warpgroup, 128);
+      for (int e = 0; e < 2; ++e)
+        if (2 * slice + e < kMost) stage_bf16(made[e], buffer + e * (kSliceBytes / 2));
+      ptx::named_barrier_sync(at.barrier(), 128);
       uint4 rows[2];
 #pragma unroll
-      for (int e = 0; e < 2; ++e) rows[e] = ptx::load_shared_v4(buffer + from + e * (kSliceBytes / 2));
+      for (int e = 0; e < 2; ++e)
+        if (2 * slice + e < kMost) rows[e] = ptx::load_shared_v4(buffer + from + e * (kSliceBytes / 2));
       if (slice + 1 < kSlices) make(slice + 1);
 #pragma unroll
       for (int e = 0; e < 2; ++e, to += step)
-        if ((2 * slice + e) * kUnitTokens < tokens) *reinterpret_cast<uint4*>(to) = rows[e];
+        if ((2 * slice + e) * kUnitTokens < tokens && 2 * slice + e < kMost) *reinterpret_cast<uint4*>(to) = rows[e];
     }
   }
 };

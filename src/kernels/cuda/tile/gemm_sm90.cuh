@@ -8,9 +8,9 @@
 
 namespace comet::cuda {
 
-template <class Weights, int kTileM, int kStages>
+template <class Weights, int kTileM, int kStages, int kSides>
 struct GemmConsumer {
-  using Shared = GemmShared<Weights, kTileM, kStages>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
   static constexpr int kUnits = kTileM / kUnitTokens;
   const GemmKernelArgs& args;
   uint32_t base;
@@ -54,58 +54,61 @@ struct GemmConsumer {
   __device__ __forceinline__ void mainloop(int32_t (&acc)[kTileM / 2], const Work& work, RingCursor<kStages>& ring,
                                            const RingCursor<kTokenSlots>& slots) const {
     constexpr int kGroups = Shared::kGroups;
-    const int region1_end = work.begin < args.num_int8_groups ? min(args.num_int8_groups, work.end) : -1;
+    static_assert(kGroups == 1 || kSides == 1);
+    const int first = work.begin + (kSides == 1 ? 0 : at.side);  // plans give every side one
+    const int region1_end = first < args.num_int8_groups ? min(args.num_int8_groups, work.end) : -1;
     uint32_t a[2][16], running = 0;  // running: the barrier of the stage that is still multiplied
     load(ring, a[0]);
-    auto end_region1 = [&](int group) {
-      if (group != region1_end) return;
+    auto end_region1 = [&] {
       ptx::wgmma_wait<0>();
       ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);
       scale_region1(acc, Shared::values(base, slots.slot));
     };
     // The first group of a stage; the stage before is over.
     auto begin_stage = [&](int group, uint32_t(&of)[16]) {
-      multiply(acc, of, ring.slot, 0, group != work.begin);
-      if (group != work.begin) ptx::mbarrier_arrive(running);
+      multiply(acc, of, ring.slot, 0, group != first);
+      if (group != first) ptx::mbarrier_arrive(running);
       running = Shared::empty(base, ring.slot);
     };
-    int group = work.begin;
+    int group = first;
     if constexpr (kGroups == 2) {
 #pragma unroll 1
       for (; group + 2 <= work.end; group += 2) {
         begin_stage(group, a[0]);
         unpack(ring.slot, 1, a[1]);
-        end_region1(group + 1);
+        if (group + 1 == region1_end) end_region1();
         multiply(acc, a[1], ring.slot, 1, true);
         ring.advance();
         if (group + 2 < work.end) load(ring, a[0]);
-        end_region1(group + 2);
+        if (group + 2 == region1_end) end_region1();
       }
       if (group < work.end) {
         begin_stage(group, a[0]);
         ring.advance();
-        end_region1(group + 1);
+        if (group + 1 == region1_end) end_region1();
       }
     } else {
-      // One loop for each region: nothing asks after every group whether region 1 ends.
+      // One loop for each region: nothing asks after every group whether region 1 ends. A side takes every second
+      // group.
 #pragma unroll 1
       for (int stop = region1_end > 0 ? region1_end : work.end;; stop = work.end) {
 #pragma unroll 1
-        for (; group + 2 <= stop; group += 2) {
+        for (; group + kSides < stop; group += 2 * kSides) {
           begin_stage(group, a[0]);
-          ring.advance();
+          ring.template advance<kSides>();
           load(ring, a[1]);
-          begin_stage(group + 1, a[1]);
-          ring.advance();
-          if (group + 2 < work.end) load(ring, a[0]);
+          begin_stage(group + kSides, a[1]);
+          ring.template advance<kSides>();
+          if (group + 2 * kSides < work.end) load(ring, a[0]);
         }
         const bool is_odd = group < stop;
         if (is_odd) {
-          begin_stage(group++, a[0]);
-          ring.advance();
+          begin_stage(group, a[0]);
+          group += kSides;
+          ring.template advance<kSides>();
         }
-        end_region1(group);
-        if (group == work.end) break;
+        if (stop == region1_end) end_region1();
+        if (group >= work.end) break;
         if (is_odd) load(ring, a[0]);
       }
     }
@@ -124,7 +127,7 @@ struct GemmConsumer {
     int32_t* to = parts(split);
 #pragma unroll
     for (int i = 0; i < kTileM / 2; ++i) ptx::reduce_add(to + i * 128, acc[i]);
-    ptx::named_barrier_sync(1 + at.warpgroup, 128);
+    ptx::named_barrier_sync(at.barrier(), 128);
     if (at.thread == 0) ptx::atomic_add_acq_rel(counter(split), 1);
   }
 
@@ -135,7 +138,7 @@ struct GemmConsumer {
       }
       *counter(split) = 0;
     }
-    ptx::named_barrier_sync(1 + at.warpgroup, 128);
+    ptx::named_barrier_sync(at.barrier(), 128);
     int32_t* from = parts(split);
     constexpr int kBatch = 16;
 #pragma unroll
@@ -151,131 +154,151 @@ struct GemmConsumer {
     }
   }
 
-  // Sums over the cluster: unit u ends up in CTA u % cluster. The ring is idle by now: a warp leaves the others' units
-  // at the end of its own and has them copied to the beginning of theirs, [other CTA][warp][unit][8 tokens][lane].
-  __device__ void reduce_cluster(int32_t (&acc)[kTileM / 2], int rank) const {
+  // Sums a tile: party p ends up with the units from unit_begin[p], in acc from 0 on. The rings are idle by then: every
+  // warp leaves its part of all units at the end of its own, [side][warp][unit][8 tokens of 2][lane], and has those of
+  // parties in other CTAs copied to the beginning of theirs, [side][sender][warp][unit][8 tokens of 2][lane].
+  __device__ void sum_parts(int32_t (&acc)[kTileM / 2], int rank) const {
     const int ranks = args.schedule.cluster, warp = at.warpgroup * 4 + at.warp;
-    static_assert(most_parts(kTileM) * kConsumerWarps * kPartBytes <= Shared::kStagingAt, "no room in the ring");
-    const uint32_t mine = owned_units<kTileM>(args, rank);
-    const int owned = __popc(mine);
-    const uint32_t left = base + Shared::kStagingAt - (kConsumerWarps - warp) * (kUnits - owned) * kPartBytes;
-    const int step = at.lane + 1, owner = (rank + step) % ranks;  // of lanes 0 .. ranks - 2
-    if (step < ranks) ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), owner));
-    ptx::named_barrier_sync(3, kConsumerWarps * 32);
-    uint32_t to = left + at.lane * 16, place = 0;  // place: of this lane's owner among what is left
-    for (int other = 1; other < ranks; ++other) {
-      const uint32_t units = owned_units<kTileM>(args, (rank + other) % ranks);
-      if (other == step) place = to - at.lane * 16;
+    static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides)) <= Shared::kStagingAt, "no room in the ring");
+    if (at.lane + 1 < ranks)
+      ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), (rank + at.lane + 1) % ranks));
+    ptx::named_barrier_sync(kSumBarrier, consumer_warps(kSides) * 32);
+    const auto left = [&](int side) {
+      return base + Shared::kStagingAt - (consumer_warps(kSides) - side * kSideWarps - warp) * kUnits * kPartBytes;
+    };
 #pragma unroll
-      for (int u = 0; u < kUnits; ++u) {
-        if ((units >> u & 1u) == 0) continue;
-#pragma unroll
-        for (int j = 2 * u; j < 2 * u + 2; ++j, to += kPartBytes / 2)
-          ptx::store_shared_v4(to, {static_cast<uint32_t>(acc[4 * j]), static_cast<uint32_t>(acc[4 * j + 1]),
-                                    static_cast<uint32_t>(acc[4 * j + 2]), static_cast<uint32_t>(acc[4 * j + 3])});
-      }
-    }
+    for (int j = 0; j < 2 * kUnits; ++j)
+      ptx::store_shared_v4(left(at.side) + j * (kPartBytes / 2) + at.lane * 16,
+                           {static_cast<uint32_t>(acc[4 * j]), static_cast<uint32_t>(acc[4 * j + 1]),
+                            static_cast<uint32_t>(acc[4 * j + 2]), static_cast<uint32_t>(acc[4 * j + 3])});
     ptx::fence_async_proxy();
     __syncwarp();
-    const int bytes = step < ranks ? __popc(owned_units<kTileM>(args, owner)) * kPartBytes : 0;
-    if (bytes > 0) {
-      ptx::mbarrier_wait(Shared::ring_free(base), 0);
-      const uint32_t there = base + ((ranks - 1 - step) * kConsumerWarps + warp) * bytes;
-      ptx::bulk_copy_to_cta(ptx::map_to_cta(there, owner), place, bytes,
-                            ptx::map_to_cta(Shared::parts_full(base), owner));
-    }
-    ptx::mbarrier_wait(Shared::parts_full(base), 0);
-#pragma unroll 1
-    for (int other = 0; other < ranks - 1; ++other) {
-      uint32_t from = base + (other * kConsumerWarps + warp) * owned * kPartBytes + at.lane * 16;
-#pragma unroll
-      for (int u = 0; u < kUnits; ++u) {
-        if ((mine >> u & 1u) == 0) continue;
-#pragma unroll
-        for (int j = 2 * u; j < 2 * u + 2; ++j, from += kPartBytes / 2) {
-          const uint4 v = ptx::load_shared_v4(from);
-          acc[4 * j] += v.x, acc[4 * j + 1] += v.y, acc[4 * j + 2] += v.z, acc[4 * j + 3] += v.w;
-        }
+    const int senders = (ranks - 1) * kSides;
+    const int most = (kUnits + ranks * kSides - 1) / (ranks * kSides);  // units of a party
+    const auto received = [&](int side, int sender, int units) {
+      return base + ((side * senders * most + sender * units) * kSideWarps + warp * units) * kPartBytes;
+    };
+    if (at.lane < senders) {
+      const int step = at.lane / kSides + 1, side = at.lane % kSides, cta = (rank + step) % ranks;
+      const int to = cta * kSides + side, units = num_units(args, to);
+      if (units > 0) {
+        ptx::mbarrier_wait(Shared::ring_free(base), 0);
+        ptx::bulk_copy_to_cta(ptx::map_to_cta(received(side, (ranks - 1 - step) * kSides + at.side, units), cta),
+                              left(at.side) + first_unit(args, to) * kPartBytes, units * kPartBytes,
+                              ptx::map_to_cta(Shared::parts_full(base, side), cta));
       }
     }
-    __syncwarp();
-    ptx::cluster_arrive();
+    kSides > 1 ? ptx::named_barrier_sync(kSumBarrier, consumer_warps(kSides) * 32) : __syncwarp();
+    const int me = rank * kSides + at.side, units = num_units(args, me);
+    if (units > 0) {
+      const auto add_from = [&](uint32_t from, bool is_first) {
+#pragma unroll
+        for (int j = 0; j < kUnits; ++j) {  // kUnits: blocks of 8 tokens of half of the units
+          if (j >= 2 * units) break;
+          const uint4 v = ptx::load_shared_v4(from + j * (kPartBytes / 2) + at.lane * 16);
+          const uint32_t of[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            acc[4 * j + e] = static_cast<int32_t>((is_first ? 0u : static_cast<uint32_t>(acc[4 * j + e])) + of[e]);
+        }
+      };
+      const int first = first_unit(args, me) * kPartBytes;
+      add_from(left(0) + first, true);
+      if (kSides > 1) add_from(left(1) + first, false);
+      if (senders > 0) ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
+#pragma unroll 1
+      for (int sender = 0; sender < senders; ++sender) add_from(received(at.side, sender, units), false);
+      __syncwarp();
+    }
+    if (ranks > 1) ptx::cluster_arrive();
   }
 
   __device__ void run() const {
     ptx::allow_next_kernel();
     if (args.schedule.cluster > 1) ptx::cluster_wait();  // their barriers are initialised
-    ptx::wait_for_previous_kernel();
     WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
-    RingCursor<kStages> ring;
+    RingCursor<kStages> ring{kSides == 1 ? 0 : at.side, 0};
     RingCursor<kTokenSlots> slots;
     uint32_t toggle = 0;
     Work work;
     while (next_work(queue, work)) {
       const TilePlace p = place_of<kTileM>(args, work.tile);
       const int row0 = p.strip0 * kStripRows + at.warpgroup * 64;
-      const TokenValues values = Shared::values(base, slots.slot);
       Scaler<Weights::kOffset128> scaler;
       // Early where registers allow, so that its latency is hidden.
-      constexpr bool kEarlyScales = kTileM != 64;
+      constexpr bool kEarlyScales = kTileM > 64 || kSides > 1;
       if constexpr (kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
       int32_t acc[kTileM / 2];
       mainloop(acc, work, ring, slots);
+      ptx::wait_for_previous_kernel();  // it is over, since tokens are here
       ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);
       if constexpr (!kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
-      const int ranks = args.schedule.cluster, rank = blockIdx.x % ranks;
-      const int split = work.tile - args.schedule.full_tiles;
-      const bool is_part = ranks == 1 && work.end - work.begin < args.schedule.groups;
-      if (ranks > 1) reduce_cluster(acc, rank);
-      if (is_part) work.begin == 0 ? add_parts(acc, split) : leave_part(acc, split);
-      if (!is_part || work.begin == 0) {
-        const uint32_t staging = base + Shared::kStagingAt + at.warpgroup * 2 * kSliceBytes;
-        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0}.run(
-            acc, owned_units<kTileM>(args, rank), toggle);
+      const TokenValues values = Shared::values(base, slots.slot);
+      const int ranks = args.schedule.cluster;
+      const uint32_t staging = base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
+      if (kSides > 1 || ranks > 1) {
+        const int rank = blockIdx.x % ranks, party = rank * kSides + at.side;
+        sum_parts(acc, rank);
+        const int first = first_unit(args, party) * kUnitTokens;
+        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values.from(first), staging, p.token0 + first, row0}
+            .template run<kUnits / 2>(acc, num_units(args, party), toggle);
+      } else {
+        const int split = work.tile - args.schedule.full_tiles;
+        const bool is_part = work.end - work.begin < args.schedule.groups;
+        if (is_part) work.begin == 0 ? add_parts(acc, split) : leave_part(acc, split);
+        if (!is_part || work.begin == 0)
+          Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0}.template run<kUnits>(
+              acc, kUnits, toggle);
       }
       ptx::mbarrier_arrive(Shared::values_empty(base, slots.slot));
       slots.advance();
+      if constexpr (kSides > 1) break;  // its only tile
     }
     if (args.schedule.cluster > 1) ptx::cluster_wait();  // until what this CTA left to others has been copied
   }
 };
 
-template <class Weights, int kTileM, int kStages>
+template <class Weights, int kTileM, int kStages, int kSides>
 __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
-  using Shared = GemmShared<Weights, kTileM, kStages>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
+  constexpr int kConsumerWarps = consumer_warps(kSides);
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
       ptx::mbarrier_init(Shared::full(base, i), 2);  // weights, tokens
-      ptx::mbarrier_init(Shared::empty(base, i), kConsumerWarps * 32);
+      ptx::mbarrier_init(Shared::empty(base, i), kSideWarps * 32);
     }
     for (int i = 0; i < kTokenSlots; ++i) {
       ptx::mbarrier_init(Shared::values_full(base, i), 1);
       ptx::mbarrier_init(Shared::values_empty(base, i), kConsumerWarps * 32);
     }
-    if (args.schedule.cluster > 1) {
-      const int ranks = args.schedule.cluster, rank = blockIdx.x % ranks;
-      const int owned = __popc(owned_units<kTileM>(args, rank));
+    const int ranks = args.schedule.cluster, rank = blockIdx.x % ranks;
+    if (ranks > 1) {
       ptx::mbarrier_init(Shared::ring_free(base), kConsumerWarps * (ranks - 1));
-      ptx::mbarrier_init(Shared::parts_full(base), 1);
-      ptx::mbarrier_arrive_expect(Shared::parts_full(base), (ranks - 1) * owned * kUnitTokens * kTileRows * 4);
+#pragma unroll
+      for (int side = 0; side < kSides; ++side) {
+        const int units = (ranks - 1) * kSides * num_units(args, rank * kSides + side);
+        ptx::mbarrier_init(Shared::parts_full(base, side), 1);
+        ptx::mbarrier_arrive_expect(Shared::parts_full(base, side), units * kSideWarps * kPartBytes);
+      }
     }
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
   if (args.schedule.cluster > 1) ptx::cluster_arrive();
-  const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
+  const uint32_t warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
   if (warp >= kConsumerWarps) {
-    if constexpr (moves_registers(kTileM)) ptx::decrease_registers<register_shares(kTileM).producer>();
-    const GemmProducer<Weights, kTileM, kStages> producer{args, base};
+    if constexpr (moves_registers(kTileM, kSides)) ptx::decrease_registers<register_shares(kTileM, kSides).producer>();
+    const GemmProducer<Weights, kTileM, kStages, kSides> producer{args, base};
     if (warp == kConsumerWarps && lane == 0) producer.run_weights();
     if (warp == kConsumerWarps + 1 && lane == 0) producer.run_tokens();
     if (warp == kConsumerWarps + 2 && lane == 0) producer.run_values();
   } else {
-    if constexpr (moves_registers(kTileM)) ptx::increase_registers<register_shares(kTileM).consumer>();
-    const Fragment at{warp / 4, static_cast<int>(threadIdx.x) % 128, warp % 4, lane};
-    GemmConsumer<Weights, kTileM, kStages>{args, base, at}.run();
+    if constexpr (moves_registers(kTileM, kSides)) ptx::increase_registers<register_shares(kTileM, kSides).consumer>();
+    const Fragment at{static_cast<int>(warp / kSideWarps), static_cast<int>(warp / 4 % 2),
+                      static_cast<int>(threadIdx.x % 128), static_cast<int>(warp % 4), static_cast<int>(lane)};
+    GemmConsumer<Weights, kTileM, kStages, kSides>{args, base, at}.run();
   }
 }
 

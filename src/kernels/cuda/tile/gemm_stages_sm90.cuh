@@ -14,38 +14,48 @@ namespace comet::cuda {
 constexpr int kTileRows = 128;
 constexpr int kTileStrips = kTileRows / kStripRows;
 static_assert(kTileStrips == kBlockStrips, "a stage's weights are one copy");
-constexpr int kConsumerWarps = 8, kProducerWarps = 3;
+constexpr int kSideWarps = 8, kProducerWarps = 3;  // a side: two warpgroups, 64 rows each
+constexpr int consumer_warps(int sides) { return kSideWarps * sides; }
 // Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own
 // over.
 struct RegisterShares {
   int producer = 0, consumer = 0;  // 0: an even share
 };
-constexpr RegisterShares register_shares(int tile_m) {
+constexpr RegisterShares register_shares(int tile_m, int sides) {
   if (tile_m > 128) return {40, 232};
-  if (tile_m == 64) return {32, 104};  // two CTAs an SM
+  if (tile_m == 64) return {sides == 1 ? 32 : 40, 104};  // two CTAs an SM, or two sides
   return {};
 }
-constexpr bool moves_registers(int tile_m) { return register_shares(tile_m).producer > 0; }
-constexpr int gemm_threads(int tile_m) {
-  return (kConsumerWarps + (moves_registers(tile_m) ? 4 : kProducerWarps)) * 32;
+constexpr bool moves_registers(int tile_m, int sides) { return register_shares(tile_m, sides).producer > 0; }
+constexpr int gemm_threads(int tile_m, int sides) {
+  return (consumer_warps(sides) + (moves_registers(tile_m, sides) ? 4 : kProducerWarps)) * 32;
 }
 constexpr int kTokenSlots = 2;  // per-token values of this tile and the next
 
 // Groups of a stage: two where shared memory has room, which halves what a group costs in barriers.
 constexpr int stage_groups(int tile_m) { return tile_m == 96 || tile_m == 128 ? 2 : 1; }
 
+constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
+
+// What the sum of a tile over `ranks` CTAs needs of a CTA's ring: its sides' parts, then what others leave it.
+constexpr int sum_bytes(int tile_m, int sides, int ranks) {
+  const int units = tile_m / kUnitTokens, owned = (units + sides * ranks - 1) / (sides * ranks);
+  return sides * kSideWarps * kPartBytes * (units + (ranks - 1) * sides * owned);
+}
+
 // Byte offsets in dynamic shared memory, which starts at a multiple of 1024.
-template <class Weights, int kTileM, int kStages>
+template <class Weights, int kTileM, int kStages, int kSides>
 struct GemmShared {
+  static_assert(kStages % kSides == 0, "a stage belongs to a side");
   static constexpr int kGroups = stage_groups(kTileM);  // of a stage
   static constexpr int kTokenBytes = kTileM * kGroup;   // of a group
   static constexpr int kWeightBytes = kTileStrips * Weights::kUnitBytes;
   static constexpr int kWeightsAt = kStages * kGroups * kTokenBytes;
   static constexpr int kStagingAt = kWeightsAt + kStages * kGroups * kWeightBytes;
-  static constexpr int kValuesAt = kStagingAt + 2 * 2 * kSliceBytes;
+  static constexpr int kValuesAt = kStagingAt + kSides * 2 * 2 * kSliceBytes;
   static constexpr int kValueBytes = kTileM * 4;
   static constexpr int kBarriersAt = kValuesAt + kTokenSlots * 3 * kValueBytes;
-  static constexpr int kBytes = kBarriersAt + (2 * kStages + 2 * kTokenSlots + 2) * 8;
+  static constexpr int kBytes = kBarriersAt + (2 * kStages + 2 * kTokenSlots + 4) * 8;
 
   static __device__ uint32_t tokens(uint32_t base, int stage) { return base + stage * kGroups * kTokenBytes; }
   static __device__ uint32_t weights(uint32_t base, int stage) {
@@ -55,9 +65,11 @@ struct GemmShared {
   static __device__ uint32_t empty(uint32_t base, int stage) { return base + kBarriersAt + stage * 16 + 8; }
   static __device__ uint32_t values_full(uint32_t base, int slot) { return full(base, kStages + slot); }
   static __device__ uint32_t values_empty(uint32_t base, int slot) { return empty(base, kStages + slot); }
-  // Of a cluster: the others' rings may be written; what the others write here is complete.
+  // Of a sum: the rings of the other CTAs may be written; what others leave to a side is complete.
   static __device__ uint32_t ring_free(uint32_t base) { return full(base, kStages + kTokenSlots); }
-  static __device__ uint32_t parts_full(uint32_t base) { return empty(base, kStages + kTokenSlots); }
+  static __device__ uint32_t parts_full(uint32_t base, int side) {
+    return full(base, kStages + kTokenSlots + side) + 8;
+  }
   static __device__ TokenValues values(uint32_t base, int slot) {
     const uint32_t at = base + kValuesAt + slot * 3 * kValueBytes;
     return {at, at + kValueBytes, at + 2 * kValueBytes};
@@ -68,22 +80,10 @@ struct TilePlace {
   int token0, strip0, tokens;  // tokens: rounded up to blocks of 8
 };
 
-constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
-
-// The most parts that a warp leaves to others and gets from them, in a cluster of any size.
-constexpr int most_parts(int tile_m) {
-  const int units = tile_m / kUnitTokens;
-  int most = 0;
-  for (int ranks = 2; ranks <= max_cluster(tile_m); ++ranks)
-    for (int owned = std::max(1, units / ranks); owned <= (units + ranks - 1) / ranks; ++owned)
-      most = std::max(most, units - owned + (ranks - 1) * owned);
-  return most;
-}
-
-// A bit for each unit that a CTA of a cluster finishes.
-template <int kTileM>
-__device__ __forceinline__ uint32_t owned_units(const GemmKernelArgs& args, int rank) {
-  return args.cluster_units << rank & ((1u << (kTileM / kUnitTokens)) - 1u);
+// Those who add up a tile, each some units of it: sides of CTAs of a cluster. Party = rank * sides + side.
+__device__ __forceinline__ int first_unit(const GemmKernelArgs& args, int party) { return args.unit_begin[party]; }
+__device__ __forceinline__ int num_units(const GemmKernelArgs& args, int party) {
+  return args.unit_begin[party + 1] - args.unit_begin[party];
 }
 
 template <int kTileM>
@@ -96,9 +96,9 @@ __device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
 
 // Three warps, one lane of each, for weights, tokens and per-token values: a copy takes about 90 clocks to issue, and a
 // group of a small tile is over in 400.
-template <class Weights, int kTileM, int kStages>
+template <class Weights, int kTileM, int kStages, int kSides>
 struct GemmProducer {
-  using Shared = GemmShared<Weights, kTileM, kStages>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
   static constexpr int kGroups = Shared::kGroups;
   const GemmKernelArgs& args;
   uint32_t base;
@@ -123,7 +123,6 @@ struct GemmProducer {
   }
 
   __device__ void run_tokens() const {
-    ptx::wait_for_previous_kernel();
     WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring;
     const uint32_t group_bytes = padded_tokens(args.m) * kGroup;
@@ -131,6 +130,7 @@ struct GemmProducer {
       const TilePlace p = place_of<kTileM>(args, work.tile);
       const int bytes = p.tokens * kGroup;
       const int8_t* from = args.values + static_cast<size_t>(work.begin) * group_bytes + p.token0 * kGroup;
+      ptx::wait_for_previous_kernel();
 #pragma unroll 1
       for (int group = work.begin; group < work.end; group += kGroups, ring.advance()) {
         const uint32_t full = Shared::full(base, ring.slot), to = Shared::tokens(base, ring.slot);
@@ -148,13 +148,13 @@ struct GemmProducer {
   }
 
   __device__ void run_values() const {
-    ptx::wait_for_previous_kernel();
     WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kTokenSlots> slots;
     for (Work work; next_work(queue, work); slots.advance()) {
       const TilePlace p = place_of<kTileM>(args, work.tile);
       const uint32_t bar = Shared::values_full(base, slots.slot), bytes = p.tokens * 4;
       const TokenValues to = Shared::values(base, slots.slot);
+      ptx::wait_for_previous_kernel();
       ptx::mbarrier_wait(Shared::values_empty(base, slots.slot), slots.parity ^ 1u);
       ptx::mbarrier_arrive_expect(bar, 3 * bytes);
       ptx::bulk_copy(to.sums, args.sums + p.token0, bytes, bar);

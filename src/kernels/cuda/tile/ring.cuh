@@ -11,8 +11,11 @@ template <int kCount>
 struct RingCursor {
   int slot = 0;
   uint32_t parity = 0;
+  // kBy divides kCount.
+  template <int kBy = 1>
   __device__ void advance() {
-    if (++slot == kCount) slot = 0, parity ^= 1u;
+    slot += kBy;
+    if (slot >= kCount) slot -= kCount, parity ^= 1u;
   }
 };
 

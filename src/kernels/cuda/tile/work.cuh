@@ -22,8 +22,13 @@ struct Schedule {
   int cluster = 1;
 };
 
+// Two sides: a CTA has twice the warps, which share the groups of its only tile.
 // Larger tiles of larger clusters leave no room to add up in.
-constexpr int max_cluster(int tile_m) { return tile_m > 128 ? 4 : 8; }
+constexpr int max_cluster(int tile_m, int sides) {
+  if (sides == 2) return 3;
+  return tile_m > 128 ? 2 : (tile_m < 96 ? 4 : 8);
+}
+constexpr int kMostParties = 8;  // CTAs of a cluster x sides: who adds up a tile
 
 COMET_HD int lesser(int a, int b) { return a < b ? a : b; }
 

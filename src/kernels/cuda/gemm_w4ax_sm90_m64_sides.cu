@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/gemm_w4ax_sm90.cuh"
+
+namespace comet::cuda {
+
+const GemmTileKernel kGemmW4axM64Sides{64, 2, launch_gemm_w4ax<64, 10, 1, 2>};
+
+}  // namespace comet::cuda
