@@ -34,24 +34,6 @@ struct GemvShared {
   static constexpr int kBytes = kBarriersAt + kGemvWarps * kSlots * 8;
 };
 
-// The order in which a warp meets its chunks: passes of pairs, in a pass its groups, in a group the pairs.
-struct ChunkCursor {
-  int pair_end, groups, warp;
-  int pass_first, pass_count, group, index;
-
-  __device__ void begin_pass(int first) {
-    pass_first = first, pass_count = min(kMaxPassPairs, pair_end - first);
-    group = warp, index = 0;
-  }
-  __device__ bool done() const { return pass_first >= pair_end || warp >= groups; }
-  __device__ void advance() {
-    if (++index < pass_count) return;
-    index = 0;
-    group += kGemvWarps;
-    if (group >= groups) begin_pass(pass_first + kMaxPassPairs);
-  }
-};
-
 template <class Weights, int kBlocks, bool kAligned>
 struct Gemv {
   using Shared = GemvShared<Weights, kBlocks>;
@@ -59,6 +41,7 @@ struct Gemv {
   uint32_t base;
   int warp, lane;
   int strip_begin, strip_end;  // of this CTA
+  int steps;                   // groups of this warp
 
   // kAligned: every CTA has whole pairs.
   __device__ bool owns(int strip) const { return kAligned || (strip >= strip_begin && strip < strip_end); }
@@ -68,26 +51,62 @@ struct Gemv {
     return base + Shared::kSumsAt + of_warp * Shared::kPartBytes + index * 16;
   }
 
-  __device__ void copy(const ChunkCursor& c, int slot) const {
-    if (lane != 0) return;
-    const int pair = (c.pass_first + c.index) * kPair, first = kAligned ? pair : max(pair, strip_begin);
-    const int bytes = (kAligned ? kPair : min(pair + kPair, strip_end) - first) * Weights::kUnitBytes;
-    const size_t unit = unit_index(args.schedule.groups, first, c.group);
-    ptx::mbarrier_arrive_expect(full(slot), bytes);
-    ptx::bulk_copy(place(slot) + (first - pair) * Weights::kUnitBytes, args.weights + unit * Weights::kUnitBytes, bytes,
-                   full(slot));
+  // A warp's chunks on their way into the ring: passes of pairs, in a pass this warp's groups (steps), in a step the
+  // pairs. Sources move on by a constant inside a pass.
+  struct Feeder {
+    int first_pair, pairs, steps_left;  // of the pass; no pairs: everything has been asked for
+    bool is_second;                     // pair of the step
+    const uint8_t* from[kMaxPassPairs];
+  };
+  __device__ int pass_pairs(int first_pair) const {
+    return min(kMaxPassPairs, (strip_end + kPair - 1) / kPair - first_pair);
+  }
+  __device__ void begin_pass(Feeder& f, int first_pair) const {
+    f.first_pair = first_pair, f.pairs = max(0, pass_pairs(first_pair)), f.steps_left = steps, f.is_second = false;
+#pragma unroll
+    for (int i = 0; i < kMaxPassPairs; ++i) {
+      const int pair = (first_pair + i) * kPair, first = kAligned ? pair : max(pair, strip_begin);
+      f.from[i] = args.weights + unit_index(args.schedule.groups, first, warp) * Weights::kUnitBytes;
+    }
+  }
+  __device__ __forceinline__ void copy(Feeder& f, int slot) const {
+    static_assert(kMaxPassPairs == 2);
+    const int begin = (f.first_pair + (f.is_second ? 1 : 0)) * kPair,
+              first = kAligned ? begin : max(begin, strip_begin);
+    const int last = kAligned ? begin + kPair : min(begin + kPair, strip_end);
+    const uint32_t bytes = (last - first) * Weights::kUnitBytes;
+    const uint32_t skipped = (first - begin) * Weights::kUnitBytes;  // of the slot, what belongs to another CTA
+    const uint8_t* const from = f.is_second ? f.from[1] : f.from[0];
+    if (lane == 0) {
+      ptx::mbarrier_arrive_expect(full(slot), bytes);
+      ptx::bulk_copy(place(slot) + skipped, from, bytes, full(slot));
+    }
+    f.is_second = !f.is_second && f.pairs > 1;
+    if (f.is_second) return;
+#pragma unroll
+    for (int i = 0; i < kMaxPassPairs; ++i) f.from[i] += kGemvWarps * kBlockStrips * Weights::kUnitBytes;
+    if (--f.steps_left > 0) return;
+    begin_pass(f, f.first_pair + kMaxPassPairs);
+    if (f.pairs == 0) ptx::allow_next_kernel();
   }
 
-  // The tokens of a group as column operands: x[block][half] holds words 4 half .. 4 half + 3.
-  __device__ void load_tokens(int group, uint4 (&x)[kBlocks][2]) const {
-    const int8_t* from = args.values + static_cast<size_t>(group) * padded_tokens(args.m) * kGroup + lane * 16;
+  // Tokens of this warp's steps, which come round again in every pass.
+  struct TokenCursor {
+    const int8_t* next;
+    int steps_left;
+  };
+  __device__ const int8_t* first_tokens() const {
+    return args.values + static_cast<size_t>(warp) * kBlocks * kBlockBytes + lane * 16;
+  }
+  // The tokens of the next step as column operands: x[block][half] holds words 4 half .. 4 half + 3.
+  __device__ __forceinline__ void load_tokens(TokenCursor& c, uint4 (&x)[kBlocks][2]) const {
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        x[block][half] = block * kBlockTokens < args.m && group < args.schedule.groups
-                             ? *reinterpret_cast<const uint4*>(from + block * kBlockBytes + half * 512)
-                             : uint4{0, 0, 0, 0};
+        x[block][half] = *reinterpret_cast<const uint4*>(c.next + block * kBlockBytes + half * 512);
+    c.next += static_cast<size_t>(kGemvWarps) * kBlocks * kBlockBytes;
+    if (--c.steps_left == 0) c.next = first_tokens(), c.steps_left = steps;
   }
   static __device__ void multiply(int32_t (&acc)[kBlocks][4], const uint32_t (&a)[16], const uint4 (&x)[kBlocks][2]) {
 #pragma unroll
@@ -147,12 +166,12 @@ struct Gemv {
 
   // A group's tokens times the chunks of a pass.
   __device__ __forceinline__ void multiply_group(int32_t (&acc)[kMaxPassStrips][kBlocks][4],
-                                                 const uint4 (&x)[kBlocks][2], const ChunkCursor& pass,
-                                                 ChunkCursor& ahead, RingCursor<Shared::kSlots>& ring) const {
+                                                 const uint4 (&x)[kBlocks][2], int first_pair, int pairs, Feeder& ahead,
+                                                 RingCursor<Shared::kSlots>& ring) const {
 #pragma unroll
     for (int i = 0; i < kMaxPassPairs; ++i) {
-      if (i >= pass.pass_count) break;
-      const int strip = (pass.pass_first + i) * kPair;
+      if (i >= pairs) break;
+      const int strip = (first_pair + i) * kPair;
       ptx::mbarrier_wait(full(ring.slot), ring.parity);
       typename Weights::Raw raw[kPair];
 #pragma unroll
@@ -172,26 +191,25 @@ struct Gemv {
       // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
       // not wait for them (issued in front, a refill overtook them once in a million).
       __syncwarp();
-      if (!ahead.done()) {
-        copy(ahead, ring.slot);
-        ahead.advance();
-      }
+      if (ahead.pairs > 0) copy(ahead, ring.slot);
       ring.advance();
     }
   }
 
   __device__ void run() const {
-    const int groups = args.schedule.groups;
-    ChunkCursor ahead{(strip_end + kPair - 1) / kPair, groups, warp, 0, 0, 0, 0};
-    ahead.begin_pass(strip_begin / kPair);
-    ChunkCursor pass = ahead;
-    for (int slot = 0; slot < Shared::kSlots && !ahead.done(); ++slot, ahead.advance()) copy(ahead, slot);
-    bool told = ahead.done();
-    if (told) ptx::allow_next_kernel();
+    const int end_pair = (strip_end + kPair - 1) / kPair;
+    Feeder ahead;
+    begin_pass(ahead, strip_begin / kPair);
+    if (steps == 0) ahead.pairs = 0, ptx::allow_next_kernel();
+    for (int slot = 0; slot < Shared::kSlots && ahead.pairs > 0; ++slot) copy(ahead, slot);
+    TokenCursor cursor{first_tokens(), steps};
     ptx::wait_for_previous_kernel();
 
-    uint4 x[kBlocks][2], next[kBlocks][2];
-    load_tokens(warp, x);
+    uint4 x[2][kBlocks][2];  // of this step and of the next
+    if (steps > 0) {
+      load_tokens(cursor, x[0]);
+      load_tokens(cursor, x[1]);
+    }
     uint32_t r[kBlocks][2];
     Finish f;
 #pragma unroll
@@ -206,19 +224,33 @@ struct Gemv {
       f.scale[i] = token < args.m ? args.scales[token] : 0.0f;
     }
     RingCursor<Shared::kSlots> ring;
-    for (; pass.pass_first < pass.pair_end; pass.begin_pass(pass.pass_first + kMaxPassPairs)) {
+    const int region1_steps = (args.num_int8_groups - warp + kGemvWarps - 1) / kGemvWarps;  // none: 0 or less
+    for (int first_pair = strip_begin / kPair; first_pair < end_pair; first_pair += kMaxPassPairs) {
+      const int pairs = pass_pairs(first_pair);
       int32_t acc[kMaxPassStrips][kBlocks][4] = {};
-      f.scaler.load(args, finish_row(pass.pass_first));
-      for (int group = warp; group < groups; group += kGemvWarps) {
-        const bool is_last = group + kGemvWarps >= groups;
-        load_tokens(is_last ? warp : group + kGemvWarps, next);  // behind the last group comes the next pass
-        multiply_group(acc, x, pass, ahead, ring);
-        if (!told && ahead.done()) ptx::allow_next_kernel(), told = true;
-        if (group < args.num_int8_groups && group + kGemvWarps >= args.num_int8_groups)
+      f.scaler.load(args, finish_row(first_pair));
+      const auto step = [&](int number, uint4(&of)[kBlocks][2]) {
+        multiply_group(acc, of, first_pair, pairs, ahead, ring);
+        load_tokens(cursor, of);
+        if (number == region1_steps)
 #pragma unroll
           for (int i = 0; i < kMaxPassStrips; ++i) scale_region1(acc[i], r);
+      };
+      int number = 1;
+#pragma unroll 1
+      for (; number < steps; number += 2) {
+        step(number, x[0]);
+        step(number + 1, x[1]);
+      }
+      if (number == steps) {  // the other one comes first in the next pass
+        step(number, x[0]);
 #pragma unroll
-        for (int block = 0; block < kBlocks; ++block) x[block][0] = next[block][0], x[block][1] = next[block][1];
+        for (int block = 0; block < kBlocks; ++block)
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const uint4 kept = x[0][block][half];
+            x[0][block][half] = x[1][block][half], x[1][block][half] = kept;
+          }
       }
 #pragma unroll
       for (int i = 0; i < kMaxPassStrips; ++i)
@@ -226,10 +258,10 @@ struct Gemv {
         for (int block = 0; block < kBlocks; ++block) {
           const uint4 v = {static_cast<uint32_t>(acc[i][block][0]), static_cast<uint32_t>(acc[i][block][1]),
                            static_cast<uint32_t>(acc[i][block][2]), static_cast<uint32_t>(acc[i][block][3])};
-          if (i < pass.pass_count * kPair) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
+          if (i < pairs * kPair) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
         }
       __syncthreads();
-      finish(pass.pass_first, pass.pass_count, f);
+      finish(first_pair, pairs, f);
       __syncthreads();
     }
   }
@@ -242,8 +274,13 @@ __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
   const uint32_t base = ptx::shared_address(shared_bytes);
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
   const int64_t strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x;
-  const Gemv<Weights, kBlocks, kAligned> gemv{
-      args, base, warp, lane, static_cast<int>(strips * cta / ctas), static_cast<int>(strips * (cta + 1) / ctas)};
+  const Gemv<Weights, kBlocks, kAligned> gemv{args,
+                                              base,
+                                              warp,
+                                              lane,
+                                              static_cast<int>(strips * cta / ctas),
+                                              static_cast<int>(strips * (cta + 1) / ctas),
+                                              (args.schedule.groups - warp + kGemvWarps - 1) / kGemvWarps};
   if (lane < Shared::kSlots) ptx::mbarrier_init(gemv.full(lane), 1);
   ptx::fence_mbarrier_init();
   __syncwarp();
