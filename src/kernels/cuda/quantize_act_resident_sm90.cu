@@ -2,7 +2,7 @@
 // quantize_act with the rotated row in registers, for rows whose 16-byte pieces can be copied whole.
 //
 // Persistent CTAs, or clusters that share a token's groups; kTokens tokens a pass, the rows of the next pass on their
-// way in shared memory. 8 lanes share a group (tile/quantize_sm90.cuh). Order and gain of a permuted or normed row do
+// way in shared memory. 8 lanes share a group (tile/quantize_units.cuh). Order and gain of a permuted or normed row do
 // not change from token to token and are read once, into registers. One more warp sums the squares of the pass to come.
 #include <algorithm>
 
@@ -14,6 +14,7 @@
 #include "kernels/cuda/ptx/memory.cuh"
 #include "kernels/cuda/quantize_act_sm90.h"
 #include "kernels/cuda/tile/quantize_cta_sm90.cuh"
+#include "kernels/cuda/tile/quantize_loads.cuh"
 #include "kernels/cuda/tile/quantize_rows_sm90.cuh"
 
 namespace comet::cuda {
@@ -359,9 +360,7 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream) {
   const ActFormat& f = p.format;
-  const float limit2 = static_cast<float>(region2_limit(f.bits2)), rmax = static_cast<float>(max_region1_factor(f));
-  const ScaleConstants scales{f.clip1, f.clip2, limit2, 1.0f / limit2, rmax, 1.0f / rmax};
-  const ResidentArgs k{p, args, scales, hadamard_scale(kGroup), 1, 0};
+  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;
   switch (p.source) {
     case ActSource::rms_norm:

@@ -66,13 +66,7 @@ void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& ar
     const QuantizePlan plan = plan_quantize_act_sm90(p, args.perm != nullptr, multiprocessors());
     if (plan.tokens > 0) return launch_quantize_act_resident_sm90(p, args, plan, stream);
   }
-  const int floats = p.format.k + round_up(p.format.k / kGroup, 4) + (stages_row(p, args) ? p.format.k_in : 0);
-  const int bytes = floats * static_cast<int>(sizeof(float));
-  if (bytes > kMostRowBytes)
-    throw_unsupported(
-        "quantize_act_ax_sm90 keeps {} bytes of a row of {} channels in shared memory; there is room for {}", bytes,
-        p.format.k, kMostRowBytes);
-  launch_quantize_act_ax_sm90(p, args, bytes, stream);
+  launch_quantize_act_ax_sm90(p, args, stream);
 }
 
 }  // namespace comet::cuda

@@ -9,26 +9,20 @@
 namespace comet::cuda {
 
 // Writes out.values in ActLayout::tiles_sm90 (padding tokens are zero), scales, region1_factors, sums, and multipliers
-// and group_sums where they are not null. Throws Unsupported for rows that do not fit the shared memory of an SM.
+// and group_sums where they are not null.
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
-// The general kernel keeps the rotated row, the groups' maxima and, where it is permuted or normed, the source row in
-// shared memory.
-constexpr int kMostRowBytes = 226 * 1024;
-constexpr bool stages_row(const QuantizeActProblem& p, const QuantizeActArgs& args) {
-  return args.perm != nullptr || p.source == ActSource::rms_norm;
-}
+constexpr int kMostRowBytes = 226 * 1024;  // of shared memory of a CTA
 
-// How the other kernel deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups each; a lane holds 16
-// channels of `units` groups of each of `tokens` tokens.
+// How the kernel that keeps rows in registers deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups
+// each; a lane holds 16 channels of `units` groups of each of `tokens` tokens.
 struct QuantizePlan {
   int tokens = 0, units = 1, cluster = 1, cta_groups = 0, ctas = 0, sms = 0;
 };
-// tokens = 0: the row is one for the general kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
+// tokens = 0: the row is one for the other kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms);
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream);
-void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, int shared_bytes,
-                                 cudaStream_t stream);
+void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
 }  // namespace comet::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What CTAs of a cluster send each other: asynchronous stores that an mbarrier there counts; a load by a 32-bit
-// address; half of a named barrier. One wrapper per instruction.
+// What CTAs of a cluster send each other: asynchronous stores that an mbarrier there counts; half of a named barrier.
+// One wrapper per instruction.
 #pragma once
 
 #include <cstdint>
@@ -27,12 +27,6 @@ __device__ __forceinline__ void store_async_u32(uint32_t mapped, uint32_t v, uin
 // This warp has arrived at a named barrier, which others wait at.
 __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ float load_shared_float(uint32_t address) {
-  float v;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
-  return v;
 }
 
 }  // namespace comet::cuda::ptx

@@ -40,6 +40,12 @@ __device__ __forceinline__ uint32_t load_shared_u16(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ float load_shared_float(uint32_t address) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
+  return v;
+}
+
 __device__ __forceinline__ void store_shared_v4(uint32_t address, uint4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
@@ -71,6 +77,9 @@ __device__ __forceinline__ int32_t load_global_l2(const int32_t* p) {
   asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
+
+// Brings the line of an address into the L2.
+__device__ __forceinline__ void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 // Adds in the L2; nothing comes back.
 __device__ __forceinline__ void reduce_add(int32_t* p, int32_t v) {

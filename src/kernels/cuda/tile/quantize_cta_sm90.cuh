@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/layouts_sm90.h"
-#include "kernels/cuda/tile/quantize_sm90.cuh"
+#include "kernels/cuda/tile/quantize_units.cuh"
 
 namespace comet::cuda {
 
@@ -62,6 +62,31 @@ __device__ __forceinline__ void stage_gains(const void* from, int n, int threads
   for (int i = threadIdx.x; i < n; i += threads) to[i] = to_float(static_cast<const T*>(from)[i]);
 }
 
+// How a group's codes become bytes. Two codes lie in the 16-bit halves of a register: one instruction adds L and clamps
+// to 0 .. 2 L. Four then lie in a word: times m, plus 128 - L m in every byte, without carries, is the value plus 128.
+struct Encoding {
+  float inverse_step;
+  uint32_t multiplier;  // m; 0 for groups whose values are all 0
+};
+constexpr uint32_t kLimits4 = 0x00070007u, kLimits8 = 0x007f007fu;  // L, L
+
+__device__ __forceinline__ int encode(const float (&x)[kUnit], const Encoding& e, uint32_t limits,
+                                      uint32_t (&words)[4]) {
+  const uint32_t offset = (128u - (limits & 0xffffu) * e.multiplier) * 0x01010101u;
+  int sum = 0;
+#pragma unroll
+  for (int h = 0; h < 4; ++h) {
+    uint32_t code[4];  // in the low 16 bits: at most 127 / clip, and clip >= 2^-8
+#pragma unroll
+    for (int b = 0; b < 4; ++b) code[b] = float_bits(x[4 * h + b] * e.inverse_step + kRoundToInt);
+    const uint32_t low = __viaddmin_s16x2_relu(__byte_perm(code[0], code[1], 0x5410), limits, 2 * limits),
+                   high = __viaddmin_s16x2_relu(__byte_perm(code[2], code[3], 0x5410), limits, 2 * limits);
+    words[h] = (__byte_perm(low, high, 0x6420) * e.multiplier + offset) ^ 0x80808080u;
+    sum = __dp4a(static_cast<int>(words[h]), 0x01010101, sum);
+  }
+  return sum;
+}
+
 // offset: of the group's first token in values, which are less than 4 GiB.
 __device__ __forceinline__ void store_words(int8_t* values, uint32_t offset, bool is_gemv, int token, int t,
                                             bool is_stored, const uint32_t (&words)[4]) {
@@ -91,20 +116,6 @@ static __device__ __noinline__ void store_group(const ResidentArgs& k, int token
   if (k.a.out.multipliers != nullptr) k.a.out.multipliers[index] = static_cast<uint8_t>(multiplier);
   if (k.a.out.group_sums != nullptr)
     k.a.out.group_sums[index] = static_cast<int16_t>(sum / static_cast<int>(multiplier));
-}
-
-// The largest of a group's 8 lanes, for the item lane % kItems.
-template <int kItems>
-__device__ __forceinline__ uint32_t group_most(const uint32_t (&most)[kItems], int lane) {
-  uint32_t own = most[0];
-  if constexpr (kItems == 2) {
-    const bool is_odd = lane % 2 != 0;
-    own = max(is_odd ? most[1] : most[0], __shfl_xor_sync(~0u, is_odd ? most[0] : most[1], 1));
-  } else {
-    own = max(own, __shfl_xor_sync(~0u, own, 1));
-  }
-  own = max(own, __shfl_xor_sync(~0u, own, 2));
-  return max(own, __shfl_xor_sync(~0u, own, 4));
 }
 
 }  // namespace comet::cuda

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The arithmetic of quantize_act with 16 channels of a 128-channel group in a lane: rotation, codes, silu. Bit for bit
-// the stated sequences of quant/fp32.h and kernels/quantize_act.h.
+// The arithmetic of quantize_act with 16 channels of a 128-channel group in a lane: rotation, maxima, scales, codes,
+// silu. Bit for bit the stated sequences of quant/fp32.h and kernels/quantize_act.h, on every architecture.
 #pragma once
 
+#include "kernels/cuda/tile/quotient.h"
 #include "kernels/quantize_act.h"
 #include "quant/fp32.h"
 
@@ -86,6 +87,20 @@ __device__ __forceinline__ uint32_t largest_bits(const float (&x)[kUnit]) {
   return float_bits(max_magnitude(a, b)) & 0x7fffffffu;
 }
 
+// The largest of a group's 8 lanes, for the item lane % kItems.
+template <int kItems>
+__device__ __forceinline__ uint32_t group_most(const uint32_t (&most)[kItems], int lane) {
+  uint32_t own = most[0];
+  if constexpr (kItems == 2) {
+    const bool is_odd = lane % 2 != 0;
+    own = max(is_odd ? most[1] : most[0], __shfl_xor_sync(~0u, is_odd ? most[0] : most[1], 1));
+  } else {
+    own = max(own, __shfl_xor_sync(~0u, own, 1));
+  }
+  own = max(own, __shfl_xor_sync(~0u, own, 2));
+  return max(own, __shfl_xor_sync(~0u, own, 4));
+}
+
 // n / d rounded to nearest even, for an integer d < 2^11 and inverse = 1 / d so rounded: the remainder is exact, and no
 // quotient lies nearer to the middle between two floats than 2^-12 of their distance.
 __device__ __forceinline__ float divide_by_small(float n, float d, float inverse) {
@@ -97,6 +112,10 @@ __device__ __forceinline__ float divide_by_small(float n, float d, float inverse
 struct ScaleConstants {
   float clip1, clip2, limit2, inverse_limit2, rmax, inverse_rmax;
 };
+inline ScaleConstants scale_constants(const ActFormat& f) {
+  const float limit2 = static_cast<float>(region2_limit(f.bits2)), rmax = static_cast<float>(max_region1_factor(f));
+  return {f.clip1, f.clip2, limit2, 1.0f / limit2, rmax, 1.0f / rmax};
+}
 __device__ __forceinline__ TokenScales scales_of(float amax1, float amax2, const ScaleConstants& c) {
   const float a1 = amax1 < kMinAmax ? 0.0f : amax1, a2 = amax2 < kMinAmax ? 0.0f : amax2;
   const float d1 = divide_by_small(c.clip1 * a1, 127.0f, 1.0f / 127.0f);
@@ -107,26 +126,18 @@ __device__ __forceinline__ TokenScales scales_of(float amax1, float amax2, const
   return s;
 }
 
-// How a group's codes become bytes. Two codes lie in the 16-bit halves of a register: one instruction adds L and clamps
-// to 0 .. 2 L. Four then lie in a word: times m, plus 128 - L m in every byte, without carries, is the value plus 128.
-struct Encoding {
-  float inverse_step;
-  uint32_t multiplier;  // m; 0 for groups whose values are all 0
-};
-constexpr uint32_t kLimits4 = 0x00070007u, kLimits8 = 0x007f007fu;  // L, L
-
-__device__ __forceinline__ int encode(const float (&x)[kUnit], const Encoding& e, uint32_t limits,
-                                      uint32_t (&words)[4]) {
-  const uint32_t offset = (128u - (limits & 0xffffu) * e.multiplier) * 0x01010101u;
+// Codes clamped to -limit .. limit, as signed bytes: word h holds registers 4 h .. 4 h + 3. Returns the lane's sum.
+// limit 0 makes all of them 0, whatever x is.
+__device__ __forceinline__ int codes_of(const float (&x)[kUnit], float inverse_step, float limit,
+                                        uint32_t (&words)[4]) {
   int sum = 0;
 #pragma unroll
   for (int h = 0; h < 4; ++h) {
-    uint32_t code[4];  // in the low 16 bits: at most 127 / clip, and clip >= 2^-8
+    uint32_t code[4];
 #pragma unroll
-    for (int b = 0; b < 4; ++b) code[b] = float_bits(x[4 * h + b] * e.inverse_step + kRoundToInt);
-    const uint32_t low = __viaddmin_s16x2_relu(__byte_perm(code[0], code[1], 0x5410), limits, 2 * limits),
-                   high = __viaddmin_s16x2_relu(__byte_perm(code[2], code[3], 0x5410), limits, 2 * limits);
-    words[h] = (__byte_perm(low, high, 0x6420) * e.multiplier + offset) ^ 0x80808080u;
+    for (int b = 0; b < 4; ++b)  // clamped first: the limits are integers
+      code[b] = float_bits(fminf(fmaxf(x[4 * h + b] * inverse_step, -limit), limit) + kRoundToInt);
+    words[h] = __byte_perm(__byte_perm(code[0], code[1], 0x0040), __byte_perm(code[2], code[3], 0x0040), 0x5410);
     sum = __dp4a(static_cast<int>(words[h]), 0x01010101, sum);
   }
   return sum;
@@ -135,8 +146,9 @@ __device__ __forceinline__ int encode(const float (&x)[kUnit], const Encoding& e
 __device__ __forceinline__ float bf16_low(uint32_t pair) { return float_from_bits(pair << 16); }
 __device__ __forceinline__ float bf16_high(uint32_t pair) { return float_from_bits(pair & 0xffff0000u); }
 
-// silu(x) for bf16 x of magnitude up to kPlainGate: no exponent leaves its range, and the quotient needs one correction
-// of the approximate reciprocal's (all 65,536 arguments are tested).
+// silu(x) for bf16 x of magnitude up to kPlainGate: no exponent leaves its range. With Hopper's approximate reciprocal
+// the quotient needs one correction (all 65,536 arguments are tested there); elsewhere it gets what no reciprocal
+// fails.
 constexpr uint32_t kPlainGate = 0x42a0;  // 80 as bf16
 __device__ __forceinline__ float silu_plain(float x) {
   const float power = -x * kLog2E;
@@ -150,14 +162,22 @@ __device__ __forceinline__ float silu_plain(float x) {
   const float d = 1.0f + float_from_bits(float_bits(p) + (float_bits(rounded) << 23));
   float inverse;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
+#if __CUDA_ARCH__ == 900
   const float q = x * inverse;
   return fmaf(fmaf(-d, q, x), inverse, q);
+#else
+  return quotient(x, d, inverse);
+#endif
 }
 
 // Pairs of bf16: the larger magnitudes (signs are of no meaning), NaN if one is.
 __device__ __forceinline__ uint32_t max_magnitude_bf16x2(uint32_t a, uint32_t b) {
   uint32_t out;
+#if __CUDA_ARCH__ >= 860
   asm("max.NaN.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
+#else
+  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a & 0x7fff7fffu), "r"(b & 0x7fff7fffu));
+#endif
   return out;
 }
 

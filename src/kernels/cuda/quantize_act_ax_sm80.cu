@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of quantize_act for Ampere and Ada: tile/quantize_row.cuh with the rows of one source each.
+#include "kernels/cuda/cuda_check.h"
+#include "kernels/cuda/quantize_act_sm80.h"
+#include "kernels/cuda/tile/any_row.cuh"
+#include "kernels/cuda/tile/quantize_out_sm80.cuh"
+#include "kernels/cuda/tile/quantize_rows_sm80.cuh"
+
+namespace comet::cuda {
+namespace {
+
+// Shared memory: [v of 4-bit groups, two parities | what Row keeps].
+template <class Row, int kUnits, int kThreads, int kCtasPerSm>
+__global__ void __launch_bounds__(kThreads, kCtasPerSm)
+    quantize_act_ax_sm80_kernel(const __grid_constant__ RowArgs k) {
+  extern __shared__ __align__(16) char shared[];
+  __shared__ RowShared s;
+  const ActFormat& f = k.p.format;
+  const OutputSm80 out{k.a.out, make_steps_sm80(f.k, f.num_int8_groups, f.bits2), k.p.m,
+                       reinterpret_cast<int16_t*>(shared)};
+  out.clear();
+  using Bytes = std::conditional_t<std::is_same_v<Row, AnyRow>, float*, char*>;
+  Row row(k, reinterpret_cast<Bytes>(shared + 2 * sizeof(int16_t) * out.num_v()), s);
+  quantize_rows<kUnits>(k, row, out, s);
+}
+
+template <class Row, int kUnits, int kThreads, int kCtasPerSm>
+void launch(const RowArgs& k, const QuantizePlanSm80& plan, cudaStream_t stream) {
+  auto* kernel = quantize_act_ax_sm80_kernel<Row, kUnits, kThreads, kCtasPerSm>;
+  COMET_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes));
+  kernel<<<plan.ctas, plan.threads, plan.shared_bytes, stream>>>(k);
+  COMET_CUDA_CHECK(cudaGetLastError());
+}
+
+}  // namespace
+
+void launch_quantize_act_ax_sm80(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlanSm80& plan,
+                                 cudaStream_t stream) {
+  RowArgs k = make_row_args(p, args, plan.is_staged);
+  k.row_bytes = picked_row_bytes(p), k.stages = plan.stages;
+  switch (plan.rows) {
+    case QuantizeRowsSm80::any: return launch<AnyRow, 0, kAnyThreadsSm80, 1>(k, plan, stream);
+    case QuantizeRowsSm80::picked:
+      if (p.source == ActSource::bf16) return launch<PickedRow<bf16>, 1, 512, 2>(k, plan, stream);
+      return plan.threads <= 256 ? launch<PickedRow<float>, 1, 256, 3>(k, plan, stream)
+                                 : launch<PickedRow<float>, 1, 512, 1>(k, plan, stream);
+    case QuantizeRowsSm80::silu:
+      return plan.units == 1 ? launch<SiluRow, 1, kSiluThreadsSm80, 1>(k, plan, stream)
+                             : launch<SiluRow, 2, kSiluThreadsSm80, 1>(k, plan, stream);
+  }
+}
+
+}  // namespace comet::cuda
