@@ -121,6 +121,22 @@ constexpr size_t slab_offset_sm80(int token, int t, int word) {
   return static_cast<size_t>(token / 8) * 512 + (token % 8 * 4 + t) * 16 + word * 4;
 }
 
+// Where a token's part of a step holds something: word of lane quarter t, from this bit on.
+struct ActPlaceSm80 {
+  int step, t, word, bit;
+};
+// The code of channel k, 8 or 4 bits.
+constexpr ActPlaceSm80 code_place_sm80(const StepsSm80& s, int k) {
+  const int group = k / kGroup, kg = k % kGroup, t = kg % 32 / 8, int8_groups = s.int8_steps / 2;
+  if (group < int8_groups) return {2 * group + kg / 64, t, kg % 64 / 32 * 2 + kg % 2, kg % 8 / 2 * 8};
+  return {s.int8_steps + s.zero_steps + group - int8_groups, t, kg / 32, kg % 8 * 4};
+}
+// The high byte of v of a 4-bit group; the low one is two words further.
+constexpr ActPlaceSm80 zero_place_sm80(const StepsSm80& s, int group) {
+  const int slot = group % kZeroGroups;
+  return {s.int8_steps + group / kZeroGroups - s.first_zero, slot % 16 / 4, slot / 16, slot % 4 * 8};
+}
+
 // v = 128 * high + low, low in 0..127.
 constexpr int zero_high(int v) { return v >> 7; }
 constexpr int zero_low(int v) { return v & 127; }

@@ -20,8 +20,8 @@ namespace comet::cuda {
 // Throws Error for another layout and for pieces that are null. Asynchronous on the stream.
 void quantize_act_ax_sm80(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
-// Which kernel takes a row. picked: f32 and bf16, normed or not, up to 64 groups; silu: SiLU-mul in its order, up to 224
-// groups; any: all others.
+// Which kernel takes a row. picked: f32 and bf16, normed or not, up to 64 groups; silu: SiLU-mul in its order, up to
+// 224 groups; any: all others.
 enum class QuantizeRowsSm80 : uint8_t { any, picked, silu };
 
 // The most threads of a CTA: what registers allow. silu: a row of 28,672 channels has two groups a lane.

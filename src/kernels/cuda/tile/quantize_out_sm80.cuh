@@ -79,7 +79,7 @@ struct OutputSm80 {
           bytes[2 + j] |= static_cast<uint32_t>(zero_low(value)) << (8 * b);
         }
       *reinterpret_cast<uint4*>(slab(steps.int8_steps + i / 4, token) + i % 4 * 16) = {bytes[0], bytes[1], bytes[2],
-                                                                                      bytes[3]};
+                                                                                       bytes[3]};
     }
   }
 

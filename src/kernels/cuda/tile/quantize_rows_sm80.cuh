@@ -30,7 +30,8 @@ class PickedRow {
     copy_row(k_.stages - 1);
   }
 
-  // Half of the groups come with bit 2 of the register turned: an order that changes nothing still meets 8 banks, not 4.
+  // Half of the groups come with bit 2 of the register turned: an order that changes nothing still meets 8 banks,
+  // not 4.
   static __device__ bool is_swapped(int lane) { return (lane & 8) != 0; }
 
   __device__ void begin(int, int count) {
@@ -42,8 +43,8 @@ class PickedRow {
     stage_at_ = count % k_.stages * k_.row_bytes;
     if constexpr (kIsFloat)
       if (is_normed_)
-        inverse_ = rms_inverse_by_cta(reinterpret_cast<const float*>(rows_ + stage_at_), k_.p.format.k_in, k_.a.eps,
-                                      chains_);
+        inverse_ =
+            rms_inverse_by_cta(reinterpret_cast<const float*>(rows_ + stage_at_), k_.p.format.k_in, k_.a.eps, chains_);
   }
 
   __device__ __forceinline__ void load(int, bool, float (&x)[kUnit]) const {
@@ -51,7 +52,8 @@ class PickedRow {
     for (int i = 0; i < kUnit; ++i) {
       const uint32_t from = order_[i] + stage_at_;
       if constexpr (kIsFloat)
-        x[i] = (ptx::load_shared_float(from) * inverse_) * gain_[i];  // by 1 and 1 without RMSNorm, which changes nothing
+        x[i] =
+            (ptx::load_shared_float(from) * inverse_) * gain_[i];  // by 1 and 1 without RMSNorm, which changes nothing
       else
         x[i] = bf16_low(ptx::load_shared_u16(from));
     }
@@ -105,8 +107,7 @@ class PickedRow {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const bool is_padding = !is_mine || channels[j] < 0 || channels[j] >= f.k_in;
-        order_[i + j] =
-            ptx::shared_address(rows_) + (is_padding ? f.k_in : channels[j]) * static_cast<int>(sizeof(T));
+        order_[i + j] = ptx::shared_address(rows_) + (is_padding ? f.k_in : channels[j]) * static_cast<int>(sizeof(T));
         if constexpr (kIsFloat) gain_[i + j] = !is_normed_ ? 1.0f : is_padding ? 0.0f : gains[channels[j]];
       }
     }
