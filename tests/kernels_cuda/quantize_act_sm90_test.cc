@@ -3,6 +3,7 @@
 // tiny, huge or not finite.
 #include "kernels/cuda/quantize_act_sm90.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>

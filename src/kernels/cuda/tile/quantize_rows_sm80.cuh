@@ -40,7 +40,7 @@ class PickedRow {
     else
       ptx::cp_async_wait<0>();
     __syncthreads();
-    stage_at_ = count % k_.stages * k_.row_bytes;
+    stage_at_ = (count & (k_.stages - 1)) * k_.row_bytes;
     if constexpr (kIsFloat)
       if (is_normed_)
         inverse_ =
@@ -68,7 +68,7 @@ class PickedRow {
     const int token = blockIdx.x + count * gridDim.x, bytes = k_.p.format.k_in * static_cast<int>(sizeof(T));
     if (token < k_.p.m) {
       const char* from = static_cast<const char*>(k_.a.x) + row_index(k_.a, token) * bytes;
-      const uint32_t to = ptx::shared_address(rows_ + count % k_.stages * k_.row_bytes);
+      const uint32_t to = ptx::shared_address(rows_ + (count & (k_.stages - 1)) * k_.row_bytes);
 #pragma unroll 4
       for (int i = threadIdx.x * 16; i < bytes; i += blockDim.x * 16) ptx::cp_async_16(to + i, from + i);
     }
