@@ -16,6 +16,7 @@
 #include "bench/gemm/device_array.h"
 #include "bench/gemm/replay.h"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/quantize_act_sm80.h"
 #include "kernels/cuda/quantize_act_sm90.h"
 
 namespace comet::cuda {
@@ -88,7 +89,9 @@ class QuantizeBench {
     const size_t row_bytes = static_cast<size_t>(k) * (shape.source == ActSource::bf16 ? 2 : 4);
     const size_t in = row_bytes * m, out = static_cast<size_t>(k) * m, moved = in + out;
     const int copies = moved < kRotatedFrom ? 1 : static_cast<int>(kRotatedBytes / moved) + 1;
-    const size_t values = static_cast<size_t>(k) * padded;
+    const StepsSm80 steps = make_steps_sm80(k, shape.n8, 4);
+    const size_t values = std::max(static_cast<size_t>(k) * padded, packed_act_bytes_sm80(steps, m));
+    const DeviceArray<uint8_t> multipliers(static_cast<size_t>(steps.groups) * padded_tokens_sm80(m));
     const DeviceArray<uint8_t> x(in * copies), codes(values * copies), copied(moved / 2 * copies),
         copied_to(moved / 2 * copies);
     make_dense(x.data(), x.bytes() / (is_half ? 2 : 4), is_half ? DenseType::bf16 : DenseType::f32, 3);
@@ -130,11 +133,29 @@ class QuantizeBench {
       const size_t bytes = moved / 32 * 16, at = bytes * (i % copies);
       launch_copy(copied_to.data() + at, copied.data() + at, bytes, sms_, stream_);
     };
+    Candidate ampere;  // the kernel of Ampere and Ada, here from its compute_80 PTX
+    ampere.launch = [&, problem](int i) {
+      QuantizeActArgs a = args;
+      a.x = x.data() + in * (i % copies);
+      a.out = {ActLayout::packed_sm80,
+               reinterpret_cast<int8_t*>(codes.data() + values * (i % copies)),
+               multipliers.data(),
+               nullptr,
+               factors.data(),
+               scales.data(),
+               sums.data()};
+      quantize_act_ax_sm80(problem, a, stream_);
+    };
+    c.push_back(ampere);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     time(c);
+    const double sm80_us = c.back().us;
+    c.pop_back();
     const double us = c[0].us, rate = static_cast<double>(moved) / us / 1e6, copy_us = c.back().us;
-    std::printf("%-26s k %5d M %4d %8.2f us %5.2f TB/s, %3.0f%% of the large copy; copy of as much %8.2f us, %3.0f%%\n",
-                shape.name, k, m, us, rate, 100 * rate / copy_tb_per_s_, copy_us, 100 * copy_us / us);
+    std::printf(
+        "%-26s k %5d M %4d %8.2f us %5.2f TB/s, %3.0f%% of the large copy; copy of as much %8.2f us, %3.0f%%; sm80 "
+        "%8.2f us\n",
+        shape.name, k, m, us, rate, 100 * rate / copy_tb_per_s_, copy_us, 100 * copy_us / us, sm80_us);
     nlohmann::json row = {{"source", shape.name},
                           {"k", k},
                           {"m", m},
@@ -142,7 +163,8 @@ class QuantizeBench {
                           {"bytes", moved},
                           {"tb_per_s", rate},
                           {"of_copy", rate / copy_tb_per_s_},
-                          {"same_copy_us", copy_us}};
+                          {"same_copy_us", copy_us},
+                          {"sm80_us", sm80_us}};
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
       const std::string text = fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs", p.tokens,

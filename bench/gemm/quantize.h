@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// comet-bench-gemm --quantize: quantize_act_ax_sm90 beside a copy of as many bytes and beside an empty kernel.
+// comet-bench-gemm --quantize: quantize_act_ax_sm90 beside a copy of as many bytes, beside an empty kernel and beside
+// quantize_act_ax_sm80 from its PTX.
 #pragma once
 
 #include <string>
