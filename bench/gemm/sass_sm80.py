@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the sm_80 machine code of gemm_w4ax_sm80 out of a program: checks it, counts it, projects A100 and L40S."""
+"""Reads the sm_80 machine code of the GEMM and of quantize_act out of a program: checks, counts, projects A100, L40S."""
 
 import argparse
 import collections
@@ -57,17 +57,32 @@ class Instruction(NamedTuple):
     operands: str
 
 
-def kernels(program, arch):
-    """tile_m -> the instructions of every gemm_w4ax_sm80 in the program."""
+def functions(program, arch):
+    """Mangled name -> the instructions of every kernel in the program."""
     args = [find_tool("cuobjdump"), "--dump-sass", "-arch", arch, str(program)]
     text = subprocess.run(args, check=True, capture_output=True, text=True).stdout
     found = {}
     for part in text.split("Function : ")[1:]:
-        name = re.search(r"gemm_w4ax_sm80INS0_8TileSm80ILi(\d+)E", part.split("\n", 1)[0])
-        if name:
-            lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);", part)
-            found[int(name[1])] = [Instruction(int(a, 16), p != "", op, rest.strip()) for a, p, op, rest in lines]
+        lines = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)([^;]*);", part)
+        found[part.split("\n", 1)[0]] = [Instruction(int(a, 16), p != "", op, rest.strip()) for a, p, op, rest in lines]
     return found
+
+
+def named(found, pattern, key):
+    """The kernels whose name matches, by what key makes of the match."""
+    matches = ((re.search(pattern, name), code) for name, code in found.items())
+    return {key(match): code for match, code in matches if match}
+
+
+def gemm_kernels(found):
+    """tile_m -> the instructions of gemm_w4ax_sm80."""
+    return named(found, r"gemm_w4ax_sm80INS0_8TileSm80ILi(\d+)E", lambda match: int(match[1]))
+
+
+def quantize_kernels(found):
+    """(rows, groups of a lane, threads) -> the instructions of quantize_act_ax_sm80."""
+    pattern = r"quantize_act_ax_sm80_kernelINS0_\d(?:PickedRowI(f)|PickedRowI(?=NS)|(Any|Silu)Row).*?ELi(\d+)ELi(\d+)E"
+    return named(found, pattern, lambda m: (m[2] or ("Picked f32" if m[1] else "Picked bf16"), int(m[3]), int(m[4])))
 
 
 def following(code, at, index):
@@ -75,7 +90,7 @@ def following(code, at, index):
     instruction = code[at]
     if instruction.op in ("EXIT", "RET") and not instruction.predicated:
         return []
-    if not instruction.op.startswith("BRA"):
+    if not instruction.op.startswith("BRA") or instruction.op == "BRA.DIV":  # .DIV: where a warp has come apart
         return [at + 1]
     target = index[int(re.search(r"0x([0-9a-f]+)$", instruction.operands)[1], 16)]
     conditional = instruction.predicated or "P" in instruction.operands
@@ -146,9 +161,49 @@ def count(ops):
     }
 
 
+QUANTIZE = [("Any", 0), ("Picked bf16", 1), ("Picked f32", 1), ("Picked f32", 1), ("Silu", 1), ("Silu", 2)]
+
+
+def check_quantize(program, all_kernels):
+    """No local memory, or an exception that says which kernel."""
+    found = quantize_kernels(all_kernels)
+    if sorted(key[:2] for key in found) != QUANTIZE:
+        raise SystemExit(f"{program}: kernels of quantize_act_ax_sm80 for {sorted(found)}, expected {QUANTIZE}")
+    for key, code in found.items():
+        local = [instruction.op for instruction in code if instruction.op.startswith(("LDL", "STL"))]
+        if local:
+            raise SystemExit(f"quantize_act_ax_sm80 {key}: local memory {local}")
+    return found
+
+
+def token_loop(code, units):
+    """What a warp executes for a token of 4-bit rotated groups: loads, rotation, codes, stores; no rare path, no sum of
+    squares and not warp 0's share."""
+    runs = [[]]  # of instructions that always follow each other
+    for i, instruction in enumerate(code):
+        runs[-1].append(i)
+        if instruction.op.startswith(("BRA", "EXIT", "RET")) and instruction.op != "BRA.DIV":
+            runs.append([])
+    shuffles = [[i for i in run if code[i].op.startswith("SHFL")] for run in runs]
+    rotations = [inside[0] for inside in shuffles if len(inside) >= 24]
+    stores = [i for i, instruction in enumerate(code) if instruction.op.startswith("STG.E.64")]
+    if len(stores) != units or len(rotations) != 2 * units:  # for each: all groups rotated, or where the regions meet
+        raise SystemExit(
+            f"{len(rotations)} rotations and {len(stores)} stores of 4-bit codes for {units} groups a lane"
+        )
+    best = None
+    for choice in range(2):
+        way = [rotations[2 * unit + choice] for unit in range(units)] + stores
+        path = [i for start, end in zip(way, [*way[1:], way[0]]) for i in shortest_path(code, start, end)]
+        best = path if best is None or len(path) < len(best) else best
+    return [code[i].op for i in best]
+
+
 def check(program):
     """Native INT4 products and no local memory, or an exception that says which kernel."""
-    found = kernels(program, "sm_80")
+    all_kernels = functions(program, "sm_80")
+    check_quantize(program, all_kernels)
+    found = gemm_kernels(all_kernels)
     if sorted(found) != sorted(TILES):
         raise SystemExit(f"{program}: kernels for tiles of {sorted(found)} tokens, expected {TILES}")
     for tile_m, code in found.items():
@@ -206,6 +261,17 @@ def report(program, path):
                 f"{c['imma']} imma, {c['multiplier']} multiplier, {c['logic']} logic, {c['shared']} clocks shared"
             )
     result["counts"] = counts
+    result["quantize"] = {}
+    for (rows, units, threads), code in sorted(quantize_kernels(functions(program, "sm_80")).items()):
+        if units == 0:
+            continue
+        ops, channels = token_loop(code, units), 16 * units
+        of = {"all": len(ops), "float": sum(op.startswith(("FFMA", "FADD", "FMUL")) for op in ops)}
+        result["quantize"][f"{rows}, {units} groups a lane, {threads} threads"] = of
+        print(
+            f"quantize {rows} rows, {units} groups a lane, {threads} threads: {of['all'] / channels:.1f} instructions "
+            f"a channel, {of['float'] / channels:.1f} of them fp32"
+        )
     for name, device in DEVICES.items():
         for share4 in (0.75, 1.0, 0.0):
             row = {}
