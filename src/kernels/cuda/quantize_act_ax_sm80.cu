@@ -9,18 +9,11 @@
 namespace comet::cuda {
 namespace {
 
-// Shared memory: [v of 4-bit groups, two parities | what Row keeps].
 template <class Row, int kUnits, int kThreads, int kCtasPerSm>
 __global__ void __launch_bounds__(kThreads, kCtasPerSm) quantize_act_ax_sm80_kernel(const __grid_constant__ RowArgs k) {
-  extern __shared__ __align__(16) char shared[];
+  extern __shared__ __align__(16) char bytes[];
   __shared__ RowShared s;
-  const ActFormat& f = k.p.format;
-  const OutputSm80 out{k.a.out, make_steps_sm80(f.k, f.num_int8_groups, f.bits2), k.p.m,
-                       reinterpret_cast<int16_t*>(shared)};
-  out.clear();
-  using Bytes = std::conditional_t<std::is_same_v<Row, AnyRow>, float*, char*>;
-  Row row(k, reinterpret_cast<Bytes>(shared + 2 * sizeof(int16_t) * out.num_v()), s);
-  quantize_rows<kUnits>(k, row, out, s);
+  quantize_rows_sm80<Row, kUnits>(k, bytes, s);
 }
 
 // As many as this device gives a CTA.

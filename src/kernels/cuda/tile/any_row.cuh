@@ -13,9 +13,9 @@ constexpr bool wants_staging(const QuantizeActProblem& p, const QuantizeActArgs&
 
 class AnyRow {
  public:
-  // staged: [k_in] floats where args.is_staged.
-  __device__ AnyRow(const RowArgs& args, float* staged, RowShared& shared)
-      : k_(args), staged_(args.is_staged ? staged : nullptr), chains_(shared.chains) {}
+  // bytes: of shared memory, [k_in] floats where args.is_staged.
+  __device__ AnyRow(const RowArgs& args, char* bytes, RowShared& shared)
+      : k_(args), staged_(args.is_staged ? reinterpret_cast<float*>(bytes) : nullptr), chains_(shared.chains) {}
 
   static __device__ bool is_swapped(int) { return false; }
 

@@ -54,7 +54,7 @@ __device__ __forceinline__ void load_silu(const char* gate, const char* up, int 
   for (int i = 0; i < 8; ++i) {
     x[2 * i] = silu_plain(bf16_low(g[i])) * bf16_low(v[i]);
     x[2 * i + 1] = silu_plain(bf16_high(g[i])) * bf16_high(v[i]);
-    most = max_magnitude_bf16x2(most, g[i]);
+    most = ptx::max_magnitude_bf16x2(most, g[i]);
   }
   if (max(most & 0x7fffu, most >> 16 & 0x7fffu) <= kPlainGate) return;
 #pragma unroll 1

@@ -91,4 +91,15 @@ struct OutputSm80 {
   }
 };
 
+// bytes: shared memory, [v of 4-bit groups, two parities | what Row keeps].
+template <class Row, int kUnits>
+__device__ __forceinline__ void quantize_rows_sm80(const RowArgs& k, char* bytes, RowShared& s) {
+  const ActFormat& f = k.p.format;
+  const OutputSm80 out{k.a.out, make_steps_sm80(f.k, f.num_int8_groups, f.bits2), k.p.m,
+                       reinterpret_cast<int16_t*>(bytes)};
+  out.clear();
+  Row row(k, bytes + 2 * sizeof(int16_t) * out.num_v(), s);
+  quantize_rows<kUnits>(k, row, out, s);
+}
+
 }  // namespace comet::cuda

@@ -3,6 +3,7 @@
 // silu. Bit for bit the stated sequences of quant/fp32.h and kernels/quantize_act.h, on every architecture.
 #pragma once
 
+#include "kernels/cuda/ptx/float.cuh"
 #include "kernels/cuda/tile/quotient.h"
 #include "kernels/quantize_act.h"
 #include "quant/fp32.h"
@@ -74,11 +75,7 @@ __device__ __forceinline__ void rotate(float (&x)[kUnit], const Rotation& r) {
 }
 
 // The larger |x|; NaN if one is, which is larger than all as bits.
-__device__ __forceinline__ float max_magnitude(float most, float x) {
-  float out;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(out) : "f"(most), "f"(fabsf(x)));
-  return out;
-}
+__device__ __forceinline__ float max_magnitude(float most, float x) { return ptx::max_or_nan(most, fabsf(x)); }
 
 __device__ __forceinline__ uint32_t largest_bits(const float (&x)[kUnit]) {
   float a = fabsf(x[0]), b = fabsf(x[1]);
@@ -160,25 +157,13 @@ __device__ __forceinline__ float silu_plain(float x) {
   p = fmaf(f, p, 0x1.62e42ap-1f);
   p = fmaf(f, p, 1.0f);
   const float d = 1.0f + float_from_bits(float_bits(p) + (float_bits(rounded) << 23));
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
+  const float inverse = ptx::approximate_reciprocal(d);
 #if __CUDA_ARCH__ == 900
   const float q = x * inverse;
   return fmaf(fmaf(-d, q, x), inverse, q);
 #else
   return quotient(x, d, inverse);
 #endif
-}
-
-// Pairs of bf16: the larger magnitudes (signs are of no meaning), NaN if one is.
-__device__ __forceinline__ uint32_t max_magnitude_bf16x2(uint32_t a, uint32_t b) {
-  uint32_t out;
-#if __CUDA_ARCH__ >= 860
-  asm("max.NaN.xorsign.abs.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a), "r"(b));
-#else
-  asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(out) : "r"(a & 0x7fff7fffu), "r"(b & 0x7fff7fffu));
-#endif
-  return out;
 }
 
 }  // namespace comet::cuda
