@@ -10,7 +10,7 @@ namespace comet::cuda {
 namespace {
 
 // Few tokens: a token is all that an SM has, so all its warps share it. Many: smaller CTAs hide each other's barriers.
-constexpr int kMostThreads = 1024, kManyTokensThreads = 512;
+constexpr int kMostThreads = 768, kManyTokensThreads = 512;
 constexpr int kManyTokens = 132;
 constexpr int kMostStagedBytes = 227 * 1024 - static_cast<int>(sizeof(RowShared));  // what RowShared leaves of an SM
 
