@@ -92,6 +92,7 @@ void add_bench(CLI::App& app, Run& run) {
     run = [o] { return bench_latency(*o); };
   });
   add_bench_serve(*bench, run);
+  add_bench_gemm(*bench, run);
 }
 
 }  // namespace comet::app

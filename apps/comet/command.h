@@ -28,6 +28,9 @@ void add_quantize(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
 void add_bench(CLI::App& app, Run& run);
 void add_bench_serve(CLI::App& bench, Run& run);
+void add_bench_gemm(CLI::App& bench, Run& run);
+// Options of bench gemm on a command, which may be a whole program.
+void configure_bench_gemm(CLI::App& command, Run& run);
 void add_serve(CLI::App& app, Run& run);
 
 // --threads, --isa, --kv-bits, --max-model-len, --kv-memory ... of every command that loads a model.

@@ -57,18 +57,24 @@ class Cublas final : public DenseGemm {
     lt_matmul_ = symbol<LtMatmul>(lt_, "cublasLtMatmul");
   }
 
-  void fp16(const void* x, const void* w, void* y, int m, int n, int k) override {
-    const float alpha = 1.0f, beta = 0.0f;
-    COMET_CUBLAS_CHECK(gemm_ex_(handle_, kOpT, kOpN, n, m, k, &alpha, w, CUDA_R_16F, k, x, CUDA_R_16F, k, &beta, y,
-                                CUDA_R_16F, n, kCompute32F, kGemmDefault));
-  }
-  void fp8(const void* x, const void* w, void* y, int m, int n, int k) override {
-    const float alpha = 1.0f, beta = 0.0f;
-    run(plan(CUDA_R_8F_E4M3, CUDA_R_16BF, kCompute32F, CUDA_R_32F, m, n, k), x, w, y, &alpha, &beta);
-  }
-  void int8(const void* x, const void* w, void* y, int m, int n, int k) override {
-    const int alpha = 1, beta = 0;
-    run(plan(CUDA_R_8I, CUDA_R_32I, kCompute32I, CUDA_R_32I, m, n, k), x, w, y, &alpha, &beta);
+  void run(DenseType type, const void* x, const void* w, void* y, int m, int n, int k) override {
+    const float one = 1.0f, zero = 0.0f;
+    const int int_one = 1, int_zero = 0;
+    switch (type) {
+      case DenseType::f16:
+      case DenseType::bf16: {
+        const int cuda_type = type == DenseType::f16 ? CUDA_R_16F : CUDA_R_16BF;
+        COMET_CUBLAS_CHECK(gemm_ex_(handle_, kOpT, kOpN, n, m, k, &one, w, cuda_type, k, x, cuda_type, k, &zero, y,
+                                    cuda_type, n, kCompute32F, kGemmDefault));
+        return;
+      }
+      case DenseType::e4m3:
+        return run(plan(CUDA_R_8F_E4M3, CUDA_R_16BF, kCompute32F, CUDA_R_32F, m, n, k), x, w, y, &one, &zero);
+      case DenseType::s8:
+        return run(plan(CUDA_R_8I, CUDA_R_32I, kCompute32I, CUDA_R_32I, m, n, k), x, w, y, &int_one, &int_zero);
+      case DenseType::f32: break;
+    }
+    throw Error("cuBLAS baselines are of 8 and 16 bits");
   }
 
  private:
@@ -79,7 +85,10 @@ class Cublas final : public DenseGemm {
 
   static void* open(const std::string& path) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
-    if (library == nullptr) throw Error(fmt::format("cannot load {}: {}", path, dlerror()));
+    if (library == nullptr)
+      throw_unsupported(
+          "the baselines need cuBLAS 13: {} (--cublas FOLDER says where it is, --no-baselines leaves it out)",
+          dlerror());
     return library;
   }
   template <typename F>

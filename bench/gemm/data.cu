@@ -76,6 +76,13 @@ __global__ void activations_kernel(BenchActs out, int m, int k, int n8, int bits
   if (threadIdx.x == 0) out.sums[t] = sum, out.scales[t] = kRowMax / 127.0f, out.factors[t] = factor;
 }
 
+// One CTA a token.
+__global__ void unpack_kernel(int8_t* rows, const int8_t* tiles, int m, int k) {
+  const int t = blockIdx.x;
+  for (int c = threadIdx.x; c < k; c += blockDim.x)
+    rows[static_cast<size_t>(t) * k + c] = tiles[activation_offset_sm90(m, t, c)];
+}
+
 __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t seed) {
   for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count;
        i += static_cast<size_t>(gridDim.x) * blockDim.x) {
@@ -145,6 +152,11 @@ void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros
 
 void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, int bits2) {
   activations_kernel<<<m, 256>>>(out, m, k, num_int8_groups, bits2);
+  COMET_CUDA_CHECK(cudaGetLastError());
+}
+
+void unpack_activations(int8_t* rows, const int8_t* tiles, int m, int k) {
+  unpack_kernel<<<m, 256>>>(rows, tiles, m, k);
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 

@@ -24,6 +24,9 @@ struct BenchActs {
 };
 void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, int bits2);
 
+// tiles_sm90 order -> row-major [m, k].
+void unpack_activations(int8_t* rows, const int8_t* tiles, int m, int k);
+
 // N(0, 1) in any of these types.
 enum class DenseType { f32, bf16, f16, e4m3, s8 };
 void make_dense(void* out, size_t count, DenseType type, uint32_t seed);

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/gemm/quantize.h"
-
+// quantize_act_ax_sm90 alone, beside a copy of as many bytes and beside an empty kernel.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
 
+#include "bench/gemm/ceilings.h"
 #include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
+#include "bench/gemm/meter.h"
 #include "bench/gemm/replay.h"
 #include "kernels/cuda/layouts_sm90.h"
 #include "kernels/cuda/quantize_act_sm80.h"
@@ -44,11 +43,12 @@ struct Candidate : Replay {
   QuantizePlan plan;
 };
 
+using Report = std::function<void(const std::string&)>;
+
 class QuantizeBench {
  public:
-  explicit QuantizeBench(const QuantizeBenchOptions& options) : options_(options) {
-    cudaDeviceProp device{};
-    COMET_CUDA_CHECK(cudaGetDeviceProperties(&device, 0));
+  QuantizeBench(const api::BenchGemmOptions& options, const Report& report) : options_(options), report_(report) {
+    const cudaDeviceProp device = open_hopper();
     COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     timer_ = std::make_unique<ReplayTimer>(stream_);
     sms_ = device.multiProcessorCount;
@@ -58,28 +58,21 @@ class QuantizeBench {
   void run() {
     run_ceilings();
     for (const Shape& shape : kShapes)
-      for (const int m : options_.ms) run_point(shape, m);
-    if (!options_.json.empty()) std::ofstream(options_.json) << result_.dump(1) << "\n";
+      for (const int m : options_.tokens) run_point(shape, m);
+    if (!options_.json.empty()) gemm_bench::write_whole(options_.json, result_.dump(1) + "\n");
   }
 
  private:
   void run_ceilings() {
-    constexpr size_t kBytes = size_t{1} << 30;
-    const DeviceArray<uint8_t> from(kBytes), to(kBytes);
-    make_dense(from.data(), kBytes / 4, DenseType::f32, 5);
-    COMET_CUDA_CHECK(cudaDeviceSynchronize());
-    std::vector<Candidate> c(3);
+    std::vector<Candidate> c(1);
     c[0].launch = [&](int) { launch_empty(stream_); };
-    c[1].launch = [&](int) { launch_copy(to.data(), from.data(), kBytes, sms_, stream_); };
-    c[2].launch = [&](int) {
-      COMET_CUDA_CHECK(cudaMemcpyAsync(to.data(), from.data(), kBytes, cudaMemcpyDeviceToDevice, stream_));
-    };
     time(c);
-    const double ours = 2.0 * kBytes / c[1].us / 1e6, library = 2.0 * kBytes / c[2].us / 1e6;
-    copy_tb_per_s_ = std::max(ours, library);
-    std::printf("empty kernel %.2f us; copy of 1 GiB: kernel %.2f, cudaMemcpy %.2f TB/s\n", c[0].us, ours, library);
+    const CopyRates rates = measure_copy(*timer_, sms_, stream_, options_.rounds);
+    copy_tb_per_s_ = rates.best();
+    report_(fmt::format("empty kernel {:.2f} us; copy of 1 GiB: kernel {:.2f}, cudaMemcpy {:.2f} TB/s", c[0].us,
+                        rates.kernel_tb_per_s, rates.memcpy_tb_per_s));
     result_["empty_us"] = c[0].us;
-    result_["copy_tb_per_s"] = {{"kernel", ours}, {"cudaMemcpy", library}};
+    result_["copy_tb_per_s"] = {{"kernel", rates.kernel_tb_per_s}, {"cudaMemcpy", rates.memcpy_tb_per_s}};
   }
 
   void run_point(const Shape& shape, int m) {
@@ -152,9 +145,9 @@ class QuantizeBench {
     const double sm80_us = c.back().us;
     c.pop_back();
     const double us = c[0].us, rate = static_cast<double>(moved) / us / 1e6, copy_us = c.back().us;
-    std::printf(
-        "%-26s k %5d M %4d %8.2f us %5.2f TB/s, %3.0f%% of the large copy; copy of as much %8.2f us, %3.0f%%; sm80 "
-        "%8.2f us\n",
+    std::string line = fmt::format(
+        "{:<26} k {:5} M {:4} {:8.2f} us {:5.2f} TB/s, {:3.0f}% of the large copy; copy of as much {:8.2f} us, "
+        "{:3.0f}%; sm80 {:8.2f} us",
         shape.name, k, m, us, rate, 100 * rate / copy_tb_per_s_, copy_us, 100 * copy_us / us, sm80_us);
     nlohmann::json row = {{"source", shape.name},
                           {"k", k},
@@ -170,11 +163,11 @@ class QuantizeBench {
       const std::string text = fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs", p.tokens,
                                            p.units, p.cluster, p.cta_groups, p.ctas);
       if (i == 0) row["plan"] = text;
-      if (options_.sweep) std::printf("    %8.2f us  %s\n", c[i].us, text.c_str());
+      if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
     }
     result_["quantize_act"].push_back(row);
-    std::fflush(stdout);
+    report_(line);
   }
 
   std::vector<QuantizePlan> other_plans(const QuantizeActProblem& p, const QuantizePlan& chosen) const {
@@ -197,7 +190,8 @@ class QuantizeBench {
     run_replays(*timer_, candidates, {.rounds = options_.rounds, .replay_us = options_.replay_us, .clocks = false});
   }
 
-  QuantizeBenchOptions options_;
+  api::BenchGemmOptions options_;
+  Report report_;
   int sms_ = 0;
   double copy_tb_per_s_ = 0.0;
   cudaStream_t stream_ = nullptr;
@@ -206,7 +200,9 @@ class QuantizeBench {
 };
 
 }  // namespace
-
-void run_quantize_bench(const QuantizeBenchOptions& options) { QuantizeBench(options).run(); }
-
 }  // namespace comet::cuda
+
+void comet::gemm_bench::measure_quantize(const api::BenchGemmOptions& options,
+                                         const std::function<void(const std::string&)>& report) {
+  cuda::QuantizeBench(options, report).run();
+}

@@ -18,6 +18,7 @@ struct Axis {
 struct Series {
   std::string name{};
   std::vector<double> x{}, y{};  // of equal length; points that are not finite, or <= 0 on a log axis, are left out
+  bool is_emphasized = false;    // lines: thick and black
 };
 
 enum class Form { line, step, bar };

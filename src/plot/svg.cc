@@ -13,6 +13,7 @@ namespace {
 
 // Pixels of a panel, and of its margins around the plotting area.
 constexpr double kWidth = 560, kHeight = 360, kLeft = 78, kRight = 22, kTop = 58, kBottom = 52;
+constexpr double kLegendLine = 16;  // a legend of several lines takes height from the plotting area
 constexpr double kHead = 34, kLine = 18, kCharWidth = 6.7;  // title, line of text, mean width of a 12 px letter
 // Okabe and Ito's colours, which colour-blind readers can tell apart; dashes for those who print in black and white.
 constexpr std::array kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"};
@@ -93,8 +94,11 @@ class Panel {
         COMET_CHECK_EQ(s.x.size(), s.y.size());
       xs.push_back(&s.x), ys.push_back(&s.y);
     }
+    place_legend(left, right, top - 14);
+    const double legend_height = legend_.empty() ? 0 : legend_.back().y - legend_.front().y;
+    title_y_ = top - kTop + 20;
     x_ = fit(chart.x, xs, left, right);
-    y_ = fit(chart.y, ys, bottom, top);
+    y_ = fit(chart.y, ys, bottom, top + legend_height);
     if (chart.form == Form::bar)
       x_ = {.lo = 0, .hi = static_cast<double>(chart.categories.size()), .from = left, .to = right};
   }
@@ -113,7 +117,7 @@ class Panel {
 
  private:
   std::string axes() const {
-    std::string out = text_at((x_.from + x_.to) / 2, y_.to - kTop + 20, chart_.title, "middle", "class=\"t\"");
+    std::string out = text_at((x_.from + x_.to) / 2, title_y_, chart_.title, "middle", "class=\"t\"");
     out += text_at((x_.from + x_.to) / 2, y_.from + 42, chart_.x.label, "middle");
     const double label_x = x_.from - 58, label_y = (y_.from + y_.to) / 2;
     const std::string turned = fmt::format("transform=\"rotate(-90 {:.1f} {:.1f})\"", label_x, label_y);
@@ -140,23 +144,36 @@ class Panel {
     return out;
   }
 
+  // Entries from left to right, in as many lines as they take.
+  void place_legend(double left, double right, double y) {
+    if (chart_.series.size() < 2) return;
+    double x = left;
+    for (const Series& s : chart_.series) {
+      const double width = 30 + kCharWidth * static_cast<double>(s.name.size()) + 18;
+      if (x > left && x + width - 18 > right) x = left, y += kLegendLine;
+      legend_.push_back({x, y});
+      x += width;
+    }
+  }
+
   std::string legend() const {
     std::string out;
-    if (chart_.series.size() < 2) return out;
-    double x = x_.from;
-    for (size_t i = 0; i < chart_.series.size(); ++i) {
-      const double y = y_.to - 14;
+    for (size_t i = 0; i < legend_.size(); ++i) {
+      const auto [x, y] = legend_[i];
       out += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" {}/>\n", x, y,
-                         x + 24, y, kColours[i % kColours.size()],
-                         chart_.form == Form::bar ? "stroke-width=\"10\"" : stroke_style(i));
+                         x + 24, y, colour(i), chart_.form == Form::bar ? "stroke-width=\"10\"" : stroke_style(i));
       out += text_at(x + 30, y + 4, chart_.series[i].name, "start");
-      x += 30 + kCharWidth * static_cast<double>(chart_.series[i].name.size()) + 18;
     }
     return out;
   }
 
-  static std::string stroke_style(size_t i) {
-    return fmt::format("stroke-width=\"2\" stroke-dasharray=\"{}\"", kDashes[i % kDashes.size()]);
+  const char* colour(size_t i) const { return chart_.series[i].is_emphasized ? "#222" : kColours[i % kColours.size()]; }
+
+  // The dashes move on by one with every round of the colours, so that 36 lines differ.
+  std::string stroke_style(size_t i) const {
+    if (chart_.series[i].is_emphasized) return "stroke-width=\"4\"";
+    return fmt::format("stroke-width=\"2\" stroke-dasharray=\"{}\"",
+                       kDashes[(i + i / kColours.size()) % kDashes.size()]);
   }
 
   std::string path(size_t i) const {
@@ -171,8 +188,7 @@ class Panel {
       last_y = y;
     }
     if (d.empty()) return d;
-    return fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" {}/>\n", d, kColours[i % kColours.size()],
-                       stroke_style(i));
+    return fmt::format("<path d=\"{}\" fill=\"none\" stroke=\"{}\" {}/>\n", d, colour(i), stroke_style(i));
   }
 
   std::string bars(size_t i) const {
@@ -184,13 +200,19 @@ class Panel {
       const double x = x_(static_cast<double>(c) + 0.1 + width * static_cast<double>(i)), y = y_(s.y[c]);
       const double foot = y_.is_log || y_.lo > 0 ? y_.from : y_(0);
       out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>\n", x,
-                         std::min(y, foot), width * (x_(1) - x_(0)), std::abs(foot - y), kColours[i % kColours.size()]);
+                         std::min(y, foot), width * (x_(1) - x_(0)), std::abs(foot - y), colour(i));
     }
     return out;
   }
 
+  struct Place {
+    double x, y;
+  };
+
   const Chart& chart_;
   Scale x_, y_;
+  double title_y_ = 0;
+  std::vector<Place> legend_;
 };
 
 }  // namespace

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What measures a point; a fake one in tests.
+#pragma once
+
+#include <memory>
+
+#include "bench/gemm/results.h"
+#include "bench/gemm/shapes.h"
+#include "comet/bench_gemm.h"
+
+namespace comet::gemm_bench {
+
+class Meter {
+ public:
+  virtual ~Meter() = default;
+  virtual const Machine& machine() const = 0;
+  // Keeps the weights of a shape until another one is asked for.
+  virtual Point measure(const Shape& shape, int m, int share4) = 0;
+};
+
+// On GPU 0. Throws Unsupported, naming what is missing, without CUDA in the build, a driver, Hopper or cuBLAS.
+std::unique_ptr<Meter> make_meter(const api::BenchGemmOptions& options);
+// quantize_act alone, and its JSON.
+void measure_quantize(const api::BenchGemmOptions& options, const std::function<void(const std::string&)>& report);
+
+}  // namespace comet::gemm_bench

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "bench/gemm/rms_norm.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ptx/launch.cuh"
+
+namespace comet::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+
+// One CTA a token. A thread has kPieces pieces of 4 channels, blockDim.x pieces apart.
+template <int kPieces>
+__global__ void __launch_bounds__(1024) rms_norm_f16_kernel(const __grid_constant__ RmsNormF16Args a) {
+  ptx::allow_next_kernel();
+  const int pieces = a.k / 4;
+  const float4* gains = reinterpret_cast<const float4*>(a.gain);
+  // The gains are there before the kernel in front ends; of many pieces they would take the row's registers.
+  constexpr bool kEarlyGains = kPieces <= 4;
+  float4 gain[kEarlyGains ? kPieces : 1], x[kPieces];
+  if constexpr (kEarlyGains) {
+#pragma unroll
+    for (int j = 0; j < kPieces; ++j)
+      if (const int i = threadIdx.x + j * blockDim.x; i < pieces) gain[j] = __ldg(gains + i);
+  }
+  ptx::wait_for_previous_kernel();
+  const float4* row = reinterpret_cast<const float4*>(a.x) + static_cast<size_t>(blockIdx.x) * pieces;
+#pragma unroll
+  for (int j = 0; j < kPieces; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    x[j] = i < pieces ? row[i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  }
+  float sum = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kPieces; ++j)
+    sum = fmaf(x[j].x, x[j].x, fmaf(x[j].y, x[j].y, fmaf(x[j].z, x[j].z, fmaf(x[j].w, x[j].w, sum))));
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += __shfl_xor_sync(~0u, sum, mask);
+  __shared__ float sums[kWarp];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  if (lane == 0) sums[warp] = sum;
+  __syncthreads();
+  sum = lane < static_cast<int>(blockDim.x) / kWarp ? sums[lane] : 0.0f;
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += __shfl_xor_sync(~0u, sum, mask);
+  const float inv = rsqrtf(sum / static_cast<float>(a.k) + a.eps);
+  uint2* out = static_cast<uint2*>(a.y) + static_cast<size_t>(blockIdx.x) * pieces;
+#pragma unroll
+  for (int j = 0; j < kPieces; ++j) {
+    const int i = threadIdx.x + j * blockDim.x;
+    if (i >= pieces) continue;
+    float4 g;
+    if constexpr (kEarlyGains)
+      g = gain[j];
+    else
+      g = __ldg(gains + i);
+    const __half2 low = __floats2half2_rn(x[j].x * inv * g.x, x[j].y * inv * g.y);
+    const __half2 high = __floats2half2_rn(x[j].z * inv * g.z, x[j].w * inv * g.w);
+    out[i] = make_uint2(reinterpret_cast<const uint32_t&>(low), reinterpret_cast<const uint32_t&>(high));
+  }
+}
+
+template <int kPieces>
+bool launch_if_fits(const RmsNormF16Args& args, int least_pieces, cudaStream_t stream) {
+  const int pieces = args.k / 4, threads = ((pieces + kPieces - 1) / kPieces + kWarp - 1) / kWarp * kWarp;
+  if (kPieces < least_pieces || threads > 1024) return false;
+  launch_dependent(rms_norm_f16_kernel<kPieces>, {args.m, threads, 0, stream}, args);
+  return true;
+}
+
+}  // namespace
+
+void launch_rms_norm_f16(const RmsNormF16Args& args, int sms, cudaStream_t stream) {
+  // Few tokens: as many threads as there are; many: more loads of a thread under way.
+  const int least = args.m < 2 * sms ? 1 : 4;
+  launch_if_fits<1>(args, least, stream) || launch_if_fits<2>(args, least, stream) ||
+      launch_if_fits<4>(args, least, stream) || launch_if_fits<8>(args, least, stream);
+}
+
+}  // namespace comet::cuda
