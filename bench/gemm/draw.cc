@@ -40,8 +40,9 @@ plot::Chart speedup_chart(const Results& results, int share4, const char* kind) 
     const std::string line = by_family ? family_of(shape) : shape;
     if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
   }
-  const char* ours = std::string_view(kind) == "fused" ? "RMSNorm + quantize_act + gemm_w4ax" : "gemm_w4ax";
-  plot::Chart chart{.title = fmt::format("{} over {}, {}% 4-bit", ours, title_of(kind), share4),
+  const bool is_fused = std::string_view(kind) == "fused";
+  const char* title = is_fused ? "with RMSNorm, over RMSNorm + cuBLAS fp16" : "gemm_w4ax over cuBLAS fp16";
+  plot::Chart chart{.title = fmt::format("{}, {}% 4-bit", title, share4),
                     .x = {.label = "M (tokens)", .is_log = true},
                     .y = {.label = "times as fast", .has_zero = true}};
   for (const int m : tokens_of(results)) chart.x.ticks.push_back(m);
@@ -68,7 +69,10 @@ std::string draw(const Results& results) {
     if (mean.kind == "fp16" || mean.kind == "fused") {
       const std::string begin = fmt::format("{}% 4-bit, over {}: ", mean.share4, title_of(mean.kind));
       const std::string text = fmt::format("{:.2f} ({})", mean.mean, mean.range);
-      lines.back().starts_with(begin) ? lines.back() += "; " + text : lines.emplace_back(begin + text);
+      if (lines.back().starts_with(begin))
+        lines.back() += "; " + text;
+      else
+        lines.push_back(begin + text);
     }
   return plot::to_svg("comet bench gemm", lines, charts);
 }

@@ -177,7 +177,10 @@ void merge(Results& into, const Results& more, const std::string& file) {
                   more.machine.gpu, more.machine.sms, into.machine.gpu, into.machine.sms);
   for (const Point& p : more.points) {
     const auto it = std::find_if(into.points.begin(), into.points.end(), [&](const Point& q) { return q.is_same(p); });
-    it == into.points.end() ? into.points.push_back(p) : void(*it = p);
+    if (it == into.points.end())
+      into.points.push_back(p);
+    else
+      *it = p;
   }
   into.commands.insert(into.commands.end(), more.commands.begin(), more.commands.end());
 }

@@ -11,26 +11,27 @@ namespace comet::cuda {
 namespace {
 
 constexpr int kWarp = 32;
+constexpr int kGainPieces = 4;  // of a thread at a time; more would take the row's registers
 
 // One CTA a token. A thread has kPieces pieces of 4 channels, blockDim.x pieces apart.
 template <int kPieces>
 __global__ void __launch_bounds__(1024) rms_norm_f16_kernel(const __grid_constant__ RmsNormF16Args a) {
+  constexpr int kGains = kPieces < kGainPieces ? kPieces : kGainPieces;
   ptx::allow_next_kernel();
   const int pieces = a.k / 4;
-  const float4* gains = reinterpret_cast<const float4*>(a.gain);
-  // The gains are there before the kernel in front ends; of many pieces they would take the row's registers.
-  constexpr bool kEarlyGains = kPieces <= 4;
-  float4 gain[kEarlyGains ? kPieces : 1], x[kPieces];
-  if constexpr (kEarlyGains) {
+  const auto piece = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x); };
+  float4 gain[kGains], x[kPieces];
+  const auto load_gains = [&](int first) {
 #pragma unroll
-    for (int j = 0; j < kPieces; ++j)
-      if (const int i = threadIdx.x + j * blockDim.x; i < pieces) gain[j] = __ldg(gains + i);
-  }
+    for (int j = 0; j < kGains; ++j)
+      if (const int i = piece(first + j); i < pieces) gain[j] = __ldg(reinterpret_cast<const float4*>(a.gain) + i);
+  };
+  load_gains(0);
   ptx::wait_for_previous_kernel();
   const float4* row = reinterpret_cast<const float4*>(a.x) + static_cast<size_t>(blockIdx.x) * pieces;
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
-    const int i = threadIdx.x + j * blockDim.x;
+    const int i = piece(j);
     x[j] = i < pieces ? row[i] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
   float sum = 0.0f;
@@ -48,16 +49,12 @@ __global__ void __launch_bounds__(1024) rms_norm_f16_kernel(const __grid_constan
   uint2* out = static_cast<uint2*>(a.y) + static_cast<size_t>(blockIdx.x) * pieces;
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
-    const int i = threadIdx.x + j * blockDim.x;
-    if (i >= pieces) continue;
-    float4 g;
-    if constexpr (kEarlyGains)
-      g = gain[j];
-    else
-      g = __ldg(gains + i);
-    const __half2 low = __floats2half2_rn(x[j].x * inv * g.x, x[j].y * inv * g.y);
-    const __half2 high = __floats2half2_rn(x[j].z * inv * g.z, x[j].w * inv * g.w);
-    out[i] = make_uint2(reinterpret_cast<const uint32_t&>(low), reinterpret_cast<const uint32_t&>(high));
+    if (j > 0 && j % kGains == 0) load_gains(j);
+    const float4 v = x[j], g = gain[j % kGains];
+    const __half2 low = __floats2half2_rn(v.x * inv * g.x, v.y * inv * g.y);
+    const __half2 high = __floats2half2_rn(v.z * inv * g.z, v.w * inv * g.w);
+    if (const int i = piece(j); i < pieces)
+      out[i] = make_uint2(reinterpret_cast<const uint32_t&>(low), reinterpret_cast<const uint32_t&>(high));
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <limits>
 #include <regex>
+#include <set>
 
 #include "base/check.h"
 #include "plot/chart.h"
@@ -119,6 +120,35 @@ TEST(Plot, LabelsLegendAndEscapes) {
   EXPECT_EQ(count(svg, ">p99</text>"), 3u);
   EXPECT_EQ(count(svg, "nan"), 0u);
   EXPECT_EQ(count(svg, "inf"), 0u);
+}
+
+TEST(Plot, ALongLegendTakesLines) {
+  Chart chart{.title = "t", .x = {.label = "x"}, .y = {.label = "y"}};
+  for (int i = 0; i < 13; ++i)
+    chart.series.push_back({.name = "series " + std::to_string(i), .x = {0, 1}, .y = {0, 1}});
+  const std::string svg = to_svg("all", {}, std::vector{chart});
+  const std::regex entry("<text x=\"([0-9.]+)\" y=\"([0-9.]+)\"[^>]*>series ([0-9]+)<");
+  std::set<double> lines;
+  for (std::sregex_iterator e(svg.begin(), svg.end(), entry), last; e != last; ++e) {
+    lines.insert(std::stod((*e)[2]));
+    EXPECT_LT(std::stod((*e)[1]), 560 - 60);
+  }
+  EXPECT_GT(lines.size(), 2u);
+  const auto all = paths(svg);
+  ASSERT_EQ(all.size(), 13u);
+  EXPECT_GT(all[0][3], *lines.rbegin());  // the plotting area begins below
+  std::set<std::string> styles;
+  const std::regex style("<path [^>]*(stroke=.*)/>");
+  for (std::sregex_iterator s(svg.begin(), svg.end(), style), last; s != last; ++s) styles.insert((*s)[1]);
+  EXPECT_EQ(styles.size(), 13u);
+}
+
+TEST(Plot, AnEmphasizedLineIsThickAndBlack) {
+  const Chart chart{.title = "t",
+                    .x = {.label = "x"},
+                    .y = {.label = "y"},
+                    .series = {{"a", {0, 1}, {0, 1}}, {"b", {0, 1}, {0, 1}, true}}};
+  EXPECT_EQ(count(to_svg("all", {}, std::vector{chart}), "stroke=\"#222\" stroke-width=\"4\""), 2u);  // legend, line
 }
 
 TEST(Plot, AnEmptyChartSaysSo) {
