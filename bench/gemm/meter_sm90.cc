@@ -174,6 +174,7 @@ class MeterSm90 final : public gemm_bench::Meter {
            {"predicted_us", predicted_us(s.problem, plan, device_.multiProcessorCount, s.stage.layer.bytes)},
            {"plan", to_string(plan)},
            {"tile_m", plan.tile_m},
+           {"sides", plan.sides},
            {"ctas", plan.ctas},
            {"full", plan.schedule.full_tiles},
            {"owned", plan.schedule.owned_groups},
