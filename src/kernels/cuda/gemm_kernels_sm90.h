@@ -23,6 +23,7 @@ struct GemmKernelArgs {
   GemmOutput output = GemmOutput::bf16;
   Schedule schedule;
   uint8_t unit_begin[kMostParties + 1] = {};  // party p of a tile finishes the units of 16 tokens from [p] to [p + 1]
+  uint8_t most_units = 0;                     // of a party
   int32_t* partials = nullptr;   // of split tiles: [split tile][2 warpgroups][tile_m / 2][128], zero between launches
   uint32_t* counters = nullptr;  // [split tile][2 warpgroups], zero between launches
 };

@@ -36,6 +36,7 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
   const int parties = plan.schedule.cluster * plan.sides, units = plan.tile_m / 16;
   COMET_CHECK(parties <= kMostParties, "{} parties add up a tile", parties);
   for (int party = 0; party <= parties; ++party) k.unit_begin[party] = static_cast<uint8_t>(units * party / parties);
+  k.most_units = static_cast<uint8_t>((units + parties - 1) / parties);
   k.partials = static_cast<int32_t*>(workspace.partials);
   k.counters = workspace.counters;
   return k;

@@ -159,9 +159,10 @@ struct GemmConsumer {
   // parties in other CTAs copied to the beginning of theirs, [side][sender][warp][unit][8 tokens of 2][lane].
   __device__ void sum_parts(int32_t (&acc)[kTileM / 2], int rank) const {
     const int ranks = args.schedule.cluster, warp = at.warpgroup * 4 + at.warp;
+    const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
     static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides)) <= Shared::kStagingAt, "no room in the ring");
     if (at.lane + 1 < ranks)
-      ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), (rank + at.lane + 1) % ranks));
+      ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
     ptx::named_barrier_sync(kSumBarrier, consumer_warps(kSides) * 32);
     const auto left = [&](int side) {
       return base + Shared::kStagingAt - (consumer_warps(kSides) - side * kSideWarps - warp) * kUnits * kPartBytes;
@@ -171,15 +172,15 @@ struct GemmConsumer {
       ptx::store_shared_v4(left(at.side) + j * (kPartBytes / 2) + at.lane * 16,
                            {static_cast<uint32_t>(acc[4 * j]), static_cast<uint32_t>(acc[4 * j + 1]),
                             static_cast<uint32_t>(acc[4 * j + 2]), static_cast<uint32_t>(acc[4 * j + 3])});
-    ptx::fence_async_proxy();
-    __syncwarp();
     const int senders = (ranks - 1) * kSides;
-    const int most = (kUnits + ranks * kSides - 1) / (ranks * kSides);  // units of a party
+    if (senders > 0) ptx::fence_async_proxy();
+    __syncwarp();
+    const int most = args.most_units;
     const auto received = [&](int side, int sender, int units) {
       return base + ((side * senders * most + sender * units) * kSideWarps + warp * units) * kPartBytes;
     };
     if (at.lane < senders) {
-      const int step = at.lane / kSides + 1, side = at.lane % kSides, cta = (rank + step) % ranks;
+      const int step = at.lane / kSides + 1, side = at.lane % kSides, cta = cta_after(step);
       const int to = cta * kSides + side, units = num_units(args, to);
       if (units > 0) {
         ptx::mbarrier_wait(Shared::ring_free(base), 0);
