@@ -201,7 +201,12 @@ struct Gemv {
     Feeder ahead;
     begin_pass(ahead, strip_begin / kPair);
     if (steps == 0) ahead.pairs = 0, ptx::allow_next_kernel();
-    for (int slot = 0; slot < Shared::kSlots && ahead.pairs > 0; ++slot) copy(ahead, slot);
+    // One after the other has come: the tokens of the kernel in front, which start about now, would queue behind all of
+    // them (8B o: 5.0 us for 4.0).
+    for (int slot = 0; slot < Shared::kSlots && ahead.pairs > 0; ++slot) {
+      if (slot > 0) ptx::mbarrier_wait(full(slot - 1), 0);
+      copy(ahead, slot);
+    }
     TokenCursor cursor{first_tokens(), steps};
     ptx::wait_for_previous_kernel();
 
