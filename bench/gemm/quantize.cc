@@ -34,6 +34,8 @@ struct Shape {
 };
 constexpr Shape kShapes[] = {{"rms_norm", ActSource::rms_norm, Order::shuffled, 4096, 4},
                              {"rms_norm", ActSource::rms_norm, Order::shuffled, 8192, 4},
+                             {"rms_norm", ActSource::rms_norm, Order::shuffled, 14336, 4},
+                             {"rms_norm", ActSource::rms_norm, Order::shuffled, 28672, 4},
                              {"rms_norm, order unchanged", ActSource::rms_norm, Order::unchanged, 8192, 4},
                              {"bf16", ActSource::bf16, Order::shuffled, 8192, 4},
                              {"silu_mul", ActSource::silu_mul, Order::none, 14336, 0},
@@ -113,6 +115,7 @@ class QuantizeBench {
     };
     std::vector<Candidate> c;
     std::vector<QuantizePlan> plans = {plan_quantize_act_sm90(problem, args.perm != nullptr, sms_)};
+    if (plans[0].tokens == 0) return;
     if (options_.sweep) {
       for (const QuantizePlan& plan : other_plans(problem, plans[0])) plans.push_back(plan);
     }
@@ -160,8 +163,10 @@ class QuantizeBench {
                           {"sm80_us", sm80_us}};
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
-      const std::string text = fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs", p.tokens,
-                                           p.units, p.cluster, p.cta_groups, p.ctas);
+      const std::string text =
+          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}{}{}", p.tokens,
+                      p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.is_multicast ? ", copied once" : "",
+                      p.stages_gains ? ", gains staged" : "", p.sums_copied ? ", copies summed" : "");
       if (i == 0) row["plan"] = text;
       if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
@@ -172,17 +177,30 @@ class QuantizeBench {
 
   std::vector<QuantizePlan> other_plans(const QuantizeActProblem& p, const QuantizePlan& chosen) const {
     std::vector<QuantizePlan> plans;
+    const bool is_normed = p.source == ActSource::rms_norm;
     const int groups = p.format.num_groups();
-    for (const int cluster : {1, 2, 4, 8})
-      for (const int per_sm : {1, 2, 3, 4}) {
-        QuantizePlan plan = chosen;
-        plan.cluster = cluster;
-        plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
-        const int passes = padded_tokens(p.m) / plan.tokens;
-        plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
-        if (plan.cta_groups > (plan.units == 2 ? 112 : 64) || (per_sm > 1 && passes * cluster <= sms_)) continue;
-        plans.push_back(plan);
-      }
+    // Of normed rows also: one or two tokens, and each of the three ways to copy, sum and pick gains.
+    for (const int tokens : {1, 2})
+      for (const int cluster : {1, 2, 4, 8})
+        for (const int per_sm : {1, 2, 3, 4})
+          for (int ways = 0; ways < (is_normed ? 8 : 1); ++ways) {
+            QuantizePlan plan = chosen;
+            plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster;
+            plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
+            const int passes = padded_tokens(p.m) / plan.tokens;
+            plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
+            const bool is_lone = plan.ctas / cluster * plan.tokens >= p.m;
+            plan.stages_gains = (ways & 1) != 0, plan.is_multicast = (ways & 2) != 0,
+            plan.sums_copied = (ways & 4) != 0;
+            plan.parts = plan.sums_copied && plan.tokens == 1 && p.format.k_in > 4096 ? 4 : 1;
+            if (tokens > (is_normed ? 2 : 1) || plan.cta_groups > (plan.units == 2 ? 112 : 64)) continue;
+            if (plan.tokens == 2 && (p.m <= 16 || p.format.k_in > kMostPairChannels || plan.sums_copied)) continue;
+            if ((plan.is_multicast && cluster == 1) || (!is_lone && ways % 2 != is_normed)) continue;
+            if (per_sm > 1 && passes * cluster <= sms_) continue;
+            const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_lone ? 1 : 2);
+            if (bytes > kMostRowBytes || (per_sm > 1 && per_sm * bytes > 228 * 1024)) continue;
+            plans.push_back(plan);
+          }
     return plans;
   }
 

@@ -25,25 +25,30 @@ bool has_hopper() {
 }
 
 // Plans that must give the same, beside the one that is chosen: any cluster whose CTAs the row fits, few and many CTAs,
-// one and two tokens or groups a lane.
+// one and two tokens or groups a lane, every way to copy a picked row, to sum its squares and to pick gains.
 std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted) {
   const QuantizePlan chosen = plan_quantize_act_sm90(p, is_permuted, 132);
   if (chosen.tokens == 0) return {chosen};
   std::vector<QuantizePlan> plans = {chosen};
-  const bool is_picked = is_permuted || p.source == ActSource::rms_norm;
-  const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= 8192 ? 2 : 1;
+  const bool is_normed = p.source == ActSource::rms_norm, is_picked = is_permuted || is_normed;
+  const int most_pair = is_normed ? kMostPairChannels : 8192;
+  const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= most_pair ? 2 : 1;
   const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
-  for (const int cluster : {1, 2, 8})
+  for (const int cluster : {1, 2, 4, 8})
     for (int tokens = 1; tokens <= most_tokens; ++tokens)
-      for (int units = 1; units <= most_units; ++units) {
-        QuantizePlan plan{tokens, units, cluster, 0, 0, 132};
-        plan.cta_groups = round_up((p.format.num_groups() + cluster - 1) / cluster, 4 * units);
-        if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
-        for (const int ctas : {cluster, 24}) {  // 24: several passes a cluster, and clusters without one
-          plan.ctas = ctas;
+      for (int units = 1; units <= most_units; ++units)
+        for (const int clusters : {1, 24 / cluster, p.m}) {  // several passes a cluster, clusters without one, one each
+          QuantizePlan plan{tokens, units, cluster, 0, clusters * cluster, 132};
+          plan.cta_groups = round_up((p.format.num_groups() + cluster - 1) / cluster, 4 * units);
+          if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
+          if (quantize_shared_bytes_sm90(p, is_permuted, plan, 2) > kMostRowBytes) continue;
+          plans.push_back(plan);
+          if (!is_picked) continue;
+          plan.parts = 4, plan.is_multicast = cluster > 1, plan.stages_gains = plan.sums_copied = is_normed;
+          plans.push_back(plan);
+          plan.parts = 3, plan.sums_copied = false;
           plans.push_back(plan);
         }
-      }
   return plans;
 }
 
@@ -66,8 +71,10 @@ void check_case(const QuantizeCase& c) {
   int left = c.m > 1000 ? 1 : 1000;  // plans
   for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
     if (left-- == 0) break;
-    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs", plan.tokens, plan.units,
-                             plan.cluster, plan.cta_groups, plan.ctas));
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}{}{}", plan.tokens,
+                             plan.units, plan.cluster, plan.cta_groups, plan.ctas, plan.parts,
+                             plan.is_multicast ? ", copied once" : "", plan.stages_gains ? ", gains staged" : "",
+                             plan.sums_copied ? ", copies summed" : ""));
     for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
       COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
     group_sums.fill_bytes(0x55), factors.fill_bytes(0x55), scales.fill_bytes(0x55), sums.fill_bytes(0x55);
@@ -136,9 +143,14 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{600, 2048, 2176, 6, 4, true, true, ActSource::bf16},
                     QuantizeCase{15, 8192, 8192, 0, 8, false, false, ActSource::rms_norm},  // head_in
                     QuantizeCase{9, 16384, 16384, 11, 4, true, true, ActSource::rms_norm},
+                    QuantizeCase{5, 28672, 28672, 5, 4, true, true, ActSource::rms_norm},
+                    QuantizeCase{150, 28672, 28672, 9, 4, true, true, ActSource::rms_norm, DType::bf16},
+                    QuantizeCase{17, 14336, 14336, 3, 4, true, true, ActSource::rms_norm, DType::f16},
+                    QuantizeCase{701, 14336, 14336, 6, 4, true, true, ActSource::rms_norm},
+                    QuantizeCase{40, 9608, 9728, 2, 8, true, true, ActSource::rms_norm},
                     QuantizeCase{3, 65536, 65536, 9, 4, true, false, ActSource::silu_mul},
                     QuantizeCase{140, 40960, 40960, 1, 4, true, false, ActSource::bf16},
-                    QuantizeCase{6, 28800, 28800, 1, 4, true, true, ActSource::f32},
+                    QuantizeCase{6, 29696, 29696, 1, 4, true, true, ActSource::f32},
                     QuantizeCase{9, 2053, 2176, 3, 4, true, true, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{200, 1021, 1024, 2, 4, true, false, ActSource::silu_mul},
                     QuantizeCase{4, 60001, 60032, 5, 4, true, true, ActSource::rms_norm, DType::f16}),
@@ -151,7 +163,7 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
         const QuantizePlan plan = plan_quantize_act_sm90({m, {k, k, 0, 4, true, 1.0f, 1.0f}, source}, false, 132);
         SCOPED_TRACE(fmt::format("source {} k {} m {}", static_cast<int>(source), k, m));
         if (plan.tokens == 0) {
-          EXPECT_GT(k, source == ActSource::rms_norm ? 16384 : 65535);
+          EXPECT_GT(k, source == ActSource::rms_norm ? 28672 : 65535);
           continue;
         }
         EXPECT_GE(plan.cluster * plan.cta_groups, k / kGroup);

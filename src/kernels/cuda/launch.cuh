@@ -32,6 +32,23 @@ void launch_dependent(void (*kernel)(Args), const LaunchConfig& config, const Ar
   COMET_CUDA_CHECK(cudaLaunchKernelEx(&launch, kernel, args));
 }
 
+// Clusters of such a launch that the GPU holds at once.
+template <class Args>
+int most_resident_clusters(void (*kernel)(Args), const LaunchConfig& config) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(config.cluster), 1, 1};
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = dim3(config.ctas);
+  launch.blockDim = dim3(config.threads);
+  launch.dynamicSmemBytes = config.shared_bytes;
+  launch.attrs = &attribute;
+  launch.numAttrs = 1;
+  int count = 0;
+  COMET_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&count, kernel, &launch));
+  return count;
+}
+
 // Raises the kernel's limit of dynamic shared memory once.
 template <class Kernel>
 void allow_shared_bytes(Kernel* kernel, int bytes) {

@@ -5,6 +5,9 @@
 // way in shared memory. 8 lanes share a group (tile/quantize_units.cuh). Order and gain of a permuted or normed row do
 // not change from token to token and are read once, into registers. One more warp sums the squares of the pass to come.
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/layouts_sm90.h"
@@ -20,6 +23,8 @@
 namespace comet::cuda {
 namespace {
 
+static_assert(sizeof(Barriers<2>) - sizeof(Barriers<2>::chains) <= 128 && sizeof(Barriers<1>) <= 1152);
+
 constexpr int kThirdOfShared = 80 * 1024;
 
 // kUnits: groups of a lane, a CTA's warps apart. kPicked: channels come one by one, through order.
@@ -29,7 +34,8 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   constexpr bool kIsNormed = kSource == ActSource::rms_norm;
   constexpr int kSize = channel_bytes(kSource), kTokenStride = token_stride(kSource, kMostChannels);
   constexpr int kHelpers = helper_warps(kSource, kTokens);
-  constexpr int kItems = kTokens * kUnits;  // what a lane holds 16 channels of
+  constexpr bool kIsPickedEarly = kIsNormed && kTokens == 1;  // while the sum is on its way
+  constexpr int kItems = kTokens * kUnits;                    // what a lane holds 16 channels of
   static_assert(kItems <= 2 && (!kPicked || kUnits == 1));
   extern __shared__ __align__(128) char shared[];
   Barriers<kTokens>& s = *reinterpret_cast<Barriers<kTokens>*>(shared);
@@ -52,19 +58,46 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     const size_t row = k.a.row_ids != nullptr ? k.a.row_ids[token] : token;
     return static_cast<const char*>(k.a.x) + row * f.k_in * kSize;
   };
-  // The part of the rows of a pass that this CTA reads.
+  // The part of the rows of a pass that this CTA reads; of picked rows all of it, in parts, which the cluster may
+  // share.
   const int in_channels = kPicked ? f.k_in : max(0, min(f.k_in, cta_end * kGroup) - cta_group * kGroup);
+  const int part_channels = ((f.k_in + k.parts - 1) / k.parts + kGroup - 1) / kGroup * kGroup;
+  const int share = k.is_multicast ? (part_channels + cluster * 8 - 1) / (cluster * 8) * 8 : part_channels;
+  const int share_first = k.is_multicast ? rank * share : 0;
+  const auto wait_for_rows = [&](int stage, int phase) {
+    ptx::mbarrier_wait(bar(s.full[stage][0]), phase);
+    if constexpr (kPicked)
+#pragma unroll 1
+      for (int part = 1; part < k.parts; ++part) ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
+  };
   const auto copy_rows = [&](int pass, int stage) {
-    constexpr int kPieces = kSource == ActSource::silu_mul ? 2 : 1;
-    const uint32_t bytes = in_channels * (kSize / kPieces), b = bar(s.full[stage]);
     const int tokens = kTokens == 1 ? 1 : min(kTokens, m - pass * kTokens);
-    ptx::mbarrier_arrive_expect(b, bytes * kPieces * tokens);
-    if (bytes == 0) return;
+    if constexpr (kPicked) {
+#pragma unroll 1
+      for (int part = 0; part < k.parts; ++part) {
+        const int first = part * part_channels, n = max(0, min(part_channels, f.k_in - first));
+        const int own = min(share, n - share_first), own_first = first + share_first;
+        const uint32_t b = bar(s.full[stage][part]);
+        ptx::mbarrier_arrive_expect(b, n * kSize * tokens);
+        if (own <= 0) continue;
 #pragma unroll
-    for (int i = 0; i < kTokens; ++i) {
-      if (i >= tokens) return;
-      const char* from = row_of(pass * kTokens + i) + (kPicked ? 0 : cta_group * kGroup * (kSize / kPieces));
-      const uint32_t to = ptx::shared_address(rows + i * kTokenStride + stage * at.row_bytes);
+        for (int i = 0; i < kTokens; ++i) {
+          if (i >= tokens) break;
+          const char* from = row_of(pass * kTokens + i) + static_cast<size_t>(own_first) * kSize;
+          const uint32_t to = ptx::shared_address(rows) + i * kTokenStride + stage * at.row_bytes + own_first * kSize;
+          if (k.is_multicast)
+            ptx::bulk_copy_to_all(to, from, own * kSize, b, (1u << cluster) - 1);
+          else
+            ptx::bulk_copy(to, from, own * kSize, b);
+        }
+      }
+    } else {
+      constexpr int kPieces = kSource == ActSource::silu_mul ? 2 : 1;
+      const uint32_t bytes = in_channels * (kSize / kPieces), b = bar(s.full[stage][0]);
+      ptx::mbarrier_arrive_expect(b, bytes * kPieces);
+      if (bytes == 0) return;
+      const char* from = row_of(pass) + cta_group * kGroup * (kSize / kPieces);
+      const uint32_t to = ptx::shared_address(rows + stage * at.row_bytes);
       ptx::bulk_copy(to, from, bytes, b);
       if constexpr (kPieces == 2) ptx::bulk_copy(to + at.row_bytes / 2, from + f.k_in * 2, bytes, b);
     }
@@ -74,32 +107,38 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   ptx::allow_next_kernel();
   if (threadIdx.x == blockDim.x - 32) {  // of a helper, where there is one: the others read order and gain meanwhile
     for (int i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(bar(s.full[i]), 1);
+      for (int part = 0; part < kMostParts; ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
       ptx::mbarrier_init(bar(s.normed[i]), 1);
       ptx::mbarrier_init(bar(s.exchanged[i]), 1);
       ptx::mbarrier_init(bar(s.summed[i]), 1);
     }
     ptx::fence_mbarrier_init();
   }
-  const auto copy_first_rows = [&] {
-    ptx::wait_for_previous_kernel();
-    for (int i = 0; i < kStages; ++i)
+  const auto copy_first_rows = [&](int from, int to) {
+    for (int i = from; i < to; ++i)
       if (first_pass + i * step < valid_passes) copy_rows(first_pass + i * step, i);
   };
-  if (kHelpers == 1 && threadIdx.x == blockDim.x - 32) copy_first_rows();
+  // A helper that has nothing else to do copies at once, but not to CTAs that may not run yet, nor over the gains.
+  const bool is_copier = threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0);
+  const int early_stages =
+      kHelpers != 1 || k.is_multicast ? 0 : k.stages - static_cast<int>(kIsNormed && k.stages_gains);
+  if (is_copier && early_stages > 0) {
+    ptx::wait_for_previous_kernel();
+    copy_first_rows(0, early_stages);
+  }
   if constexpr (kPicked) {
-    if (threadIdx.x < kStages * kTokens)
-      *reinterpret_cast<uint4*>(rows + threadIdx.x / kStages * kTokenStride +
-                                (threadIdx.x % kStages + 1) * at.row_bytes - 16) = {0, 0, 0, 0};
+    if (threadIdx.x < k.stages * kTokens)
+      *reinterpret_cast<uint4*>(rows + threadIdx.x / k.stages * kTokenStride +
+                                (threadIdx.x % k.stages + 1) * at.row_bytes - 16) = {0, 0, 0, 0};
   } else {  // channels behind the row's end, and a whole warp's groups behind the CTA's: no copy writes there
     constexpr int kHalf = is_half(kSource) ? 2 : 4;
-    for (int part = 0; part < at.row_bytes * kStages; part += k.cta_groups * kGroup * kHalf)
+    for (int part = 0; part < at.row_bytes * k.stages; part += k.cta_groups * kGroup * kHalf)
       for (int i = in_channels + threadIdx.x; i < k.cta_groups * kGroup; i += blockDim.x)
         for (int j = 0; j < kHalf; j += 2) *reinterpret_cast<uint16_t*>(rows + part + i * kHalf + j) = 0;
   }
   uint32_t order[kPicked ? kUnit : 1];
   float gain[kIsNormed ? kUnit : 1];
-  if (kPicked && !is_helper) {
+  if (kPicked && !is_helper && first_pass < valid_passes) {
     const bool is_before = f.rotate && first_group >= n8, is_mine = first_group < cta_end;
     int channels[kUnit];
 #pragma unroll
@@ -111,30 +150,45 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
                                          : int4{first, first + 1, first + 2, first + 3};
       channels[i] = p.x, channels[i + 1] = p.y, channels[i + 2] = p.z, channels[i + 3] = p.w;
     }
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) channels[i] = is_mine && channels[i] < f.k_in ? channels[i] : -1;
     if constexpr (kIsNormed) {
-      float* const gains = reinterpret_cast<float*>(shared + at.gain);
-      if (k.a.gain_dtype == DType::f32)
-        stage_gains<float>(k.a.gain, f.k_in, consumers * 32, gains);
-      else if (k.a.gain_dtype == DType::bf16)
-        stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, gains);
-      else
-        stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, gains);
-      ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
+      if (k.stages_gains) {
+        float* const gains = reinterpret_cast<float*>(shared + at.gain);
+        if (k.a.gain_dtype == DType::f32)
+          stage_gains<float>(k.a.gain, f.k_in, consumers * 32, gains);
+        else if (k.a.gain_dtype == DType::bf16)
+          stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, gains);
+        else
+          stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, gains);
+        ptx::fence_async_proxy();  // rows come here next
+        ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
+        pick_gains(gains, channels, gain);
+      } else if (k.a.gain_dtype == DType::f32) {
+        pick_gains(static_cast<const float*>(k.a.gain), channels, gain);
+      } else if (k.a.gain_dtype == DType::bf16) {
+        pick_gains(static_cast<const bf16*>(k.a.gain), channels, gain);
+      } else {
+        pick_gains(static_cast<const f16*>(k.a.gain), channels, gain);
+      }
     }
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i) {
-      const bool is_padding = !is_mine || channels[i] < 0 || channels[i] >= f.k_in;
-      order[i] = ptx::shared_address(rows) + (is_padding ? f.k_in : channels[i]) * kSize;
-      if constexpr (kIsNormed)
-        gain[i] = is_padding ? 0.0f : reinterpret_cast<const float*>(shared + at.gain)[channels[i]];
-    }
+    for (int i = 0; i < kUnit; ++i)
+      order[i] = ptx::shared_address(rows) + (channels[i] < 0 ? f.k_in : channels[i]) * kSize;
   }
   const Rotation rotation(lane, k.hadamard_scale, kPicked && (lane & 8) != 0);
   __syncthreads();
   if (cluster > 1) ptx::cluster_meet();
 
-  if (kHelpers != 1 && threadIdx.x == 0) copy_first_rows();
   ptx::wait_for_previous_kernel();
+  if (is_copier) copy_first_rows(early_stages, k.stages);
+  // One pass a cluster: its warps add to a sum in memory, which is 0 before the maxima leave here.
+  const bool is_lone = kItems == 1 && cluster > 1 && valid_passes <= step;
+  if (is_lone && threadIdx.x == 0 && rank == 0 && first_pass < valid_passes) {
+#pragma unroll
+    for (int i = 0; i < kTokens; ++i) k.a.out.sums[first_pass * kTokens + i] = 0;
+    __threadfence();
+  }
 
   if (kIsNormed && is_helper) {  // a pass ahead of the others, whose barrier frees the rows that it reads
     const int thread = threadIdx.x - consumers * 32;
@@ -142,11 +196,23 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     for (int pass = first_pass; pass < valid_passes; pass += step, ++count) {
       const int stage = count % kStages, phase = count / kStages % 2;
       float sums[kTokens];
-      if constexpr (kHelpers == 4)
-        sums[0] = sum_of_squares_by_four(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread, s.chains[stage],
-                                         kHelpersBarrier);
+      if constexpr (kHelpers == 4) {
+        float chain = 0.0f;
+        if (k.sums_copied) {
+          const float* row = reinterpret_cast<const float*>(rows + stage * at.row_bytes);
+#pragma unroll 1
+          for (int part = 0; part < k.parts; ++part) {
+            const int first = part * part_channels;
+            ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
+            chain = chain_of_shared(chain, row + first, min(part_channels, f.k_in - first), thread);
+          }
+        } else {
+          chain = chain_of_global(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread);
+        }
+        sums[0] = sum_of_chains(chain, thread, s.chains[stage], kHelpersBarrier);
+      }
       if (thread >= 32) continue;
-      ptx::mbarrier_wait(bar(s.full[stage]), phase);
+      if constexpr (kHelpers == 1) wait_for_rows(stage, phase);
       if constexpr (kHelpers == 1)
 #pragma unroll
         for (int i = 0; i < kTokens; ++i)
@@ -183,8 +249,17 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     const uint32_t stage_bytes = parity * at.row_bytes;
     uint2* const most_slots = all_most + parity * kTokens * at.slots;
     uint32_t* const sum_slots = all_sums + parity * kTokens * at.slots;
-    ptx::mbarrier_wait(bar(s.full[parity]), phase);
+    wait_for_rows(parity, phase);
+    float x[kItems][kUnit];
+    const auto pick = [&](int token, float(&out)[kUnit]) {
+#pragma unroll
+      for (int i = 0; i < kUnit; ++i) {
+        const uint32_t from = order[i] + stage_bytes + token * kTokenStride;
+        out[i] = is_half(kSource) ? bf16_low(ptx::load_shared_u16(from)) : ptx::load_shared_float(from);
+      }
+    };
     float inverse[kTokens];
+    if constexpr (kIsPickedEarly) pick(0, x[0]);
     if constexpr (kIsNormed) {
       ptx::mbarrier_wait(bar(s.normed[parity]), phase);
 #pragma unroll
@@ -194,14 +269,11 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       if (is_refilled && parity == 1) ptx::named_barrier_arrive(kReadBarrier + 1, consumers * 32 + 32);
     }
     const auto load = [&](int token, int group, bool is_after, float(&out)[kUnit]) {
-      if constexpr (kPicked) {
+      if constexpr (kPicked && !kIsPickedEarly) pick(token, out);
+      if constexpr (kIsNormed) {
 #pragma unroll
-        for (int i = 0; i < kUnit; ++i) {
-          const uint32_t from = order[i] + stage_bytes + token * kTokenStride;
-          out[i] = is_half(kSource) ? bf16_low(ptx::load_shared_u16(from)) : ptx::load_shared_float(from);
-          if constexpr (kIsNormed) out[i] = (out[i] * inverse[token]) * gain[i];
-        }
-      } else {
+        for (int i = 0; i < kUnit; ++i) out[i] = (out[i] * inverse[token]) * gain[i];
+      } else if constexpr (!kPicked) {
         const int local = (group - cta_group) * kGroup;
         const char* row = rows + stage_bytes;
         if constexpr (kSource == ActSource::silu_mul)
@@ -213,7 +285,6 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       }
     };
 
-    float x[kItems][kUnit];
     uint32_t item_most[kItems];
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
@@ -248,7 +319,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     } else {
       if (threadIdx.x == 0) {
         ptx::mbarrier_arrive_expect(bar(s.exchanged[parity]), at.slots * kTokens * 8);
-        if (rank == 0) ptx::mbarrier_arrive_expect(bar(s.summed[parity]), at.slots * kTokens * 4);
+        if (rank == 0 && !is_lone) ptx::mbarrier_arrive_expect(bar(s.summed[parity]), at.slots * kTokens * 4);
       }
       if (lane < cluster)
 #pragma unroll
@@ -257,8 +328,11 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
                               total[i].y, ptx::map_to_cta(bar(s.exchanged[parity]), lane));
     }
     ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
-    if (threadIdx.x == 0 && pass + kStages * step < valid_passes) copy_rows(pass + kStages * step, parity);
+    // A row is read when its maxima are out: those of this CTA now, those of the others when they have come.
+    const bool is_refilling = threadIdx.x == 0 && pass + kStages * step < valid_passes;
+    if (is_refilling && !(kPicked && k.is_multicast)) copy_rows(pass + kStages * step, parity);
     if (cluster > 1) ptx::mbarrier_wait(bar(s.exchanged[parity]), phase);
+    if (kPicked && is_refilling && k.is_multicast) copy_rows(pass + kStages * step, parity);
     if (warp == 0 && rank == 0 && count > 0) finish_sums(pass - step, 1 - parity, (count - 1) / 2 % 2);
 
     uint32_t most1 = 0, most2 = 0;  // of the token lane % kTokens
@@ -310,6 +384,8 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
         uint32_t* to = &sum_slots[i * at.slots + slot];
         if (cluster == 1)
           *to = osum[i];
+        else if (is_lone)
+          ptx::reduce_add(reinterpret_cast<int32_t*>(k.a.out.sums + token0 + i), static_cast<int32_t>(osum[i]));
         else
           ptx::store_async_u32(ptx::map_to_cta(ptx::shared_address(to), 0), osum[i],
                                ptx::map_to_cta(bar(s.summed[parity]), 0));
@@ -324,7 +400,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     }
   }
   ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
-  if (warp == 0 && rank == 0 && count > 0) finish_sums(pass - step, (count - 1) % 2, (count - 1) / 2 % 2);
+  if (warp == 0 && rank == 0 && count > 0 && !is_lone) finish_sums(pass - step, (count - 1) % 2, (count - 1) / 2 % 2);
   const uint32_t zeros[4] = {0, 0, 0, 0};
   for (; pass < padded_tokens(m) / kTokens; pass += step)
 #pragma unroll
@@ -340,6 +416,17 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     }
 }
 
+// Clusters of this launch that the GPU holds at once; asked once for each shape of a launch.
+template <class Kernel>
+int resident_clusters(Kernel* kernel, const LaunchConfig& config) {
+  static std::mutex mutex;
+  static std::map<std::tuple<Kernel*, int, int, int>, int> known;
+  const std::lock_guard lock(mutex);
+  const auto [entry, is_new] = known.try_emplace({kernel, config.threads, config.shared_bytes, config.cluster}, 0);
+  if (is_new) entry->second = std::max(1, most_resident_clusters(kernel, config));
+  return entry->second;
+}
+
 template <ActSource kSource, bool kPicked, int kUnits, int kTokens, int kMostChannels, int kThreads, int kCtasPerSm>
 void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
   constexpr auto kernel =
@@ -347,12 +434,19 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
   static const bool allowed = (allow_shared_bytes(kernel, kMostRowBytes), true);
   static_cast<void>(allowed);
   k.cluster = plan.cluster, k.cta_groups = plan.cta_groups;
+  k.stages = plan.ctas / plan.cluster * kTokens >= k.p.m ? 1 : kStages;
+  k.parts = plan.parts, k.is_multicast = plan.cluster > 1 && plan.is_multicast;
+  k.stages_gains = plan.stages_gains, k.sums_copied = plan.sums_copied;
   const int warps = (plan.cta_groups + kWarpGroups * kUnits - 1) / (kWarpGroups * kUnits);
   const int threads = (warps + helper_warps(kSource, kTokens)) * 32;
   const int bytes = shared_layout(k, kPicked, kTokens, token_stride(kSource, kMostChannels), warps).bytes;
   // A grid of no more CTAs than SMs asks for so much that an SM takes two: one of this kernel and one of the next.
   const int asked = plan.ctas <= plan.sms ? std::max(bytes, kThirdOfShared) : bytes;
-  launch_dependent(kernel, {plan.ctas, threads, asked, stream, plan.cluster, true}, k);
+  LaunchConfig config{plan.ctas, threads, asked, stream, plan.cluster, true};
+  // Clusters do not fill every group of SMs. One more than run at once would run behind all others.
+  if (k.stages > 1 && plan.cluster > 2)
+    config.ctas = std::min(config.ctas, resident_clusters(kernel, config) * plan.cluster);
+  launch_dependent(kernel, config, k);
 }
 
 }  // namespace
@@ -360,14 +454,15 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream) {
   const ActFormat& f = p.format;
-  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0};
+  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, false, false, false};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;
   switch (p.source) {
     case ActSource::rms_norm:
       if (!is_two) return launch<ActSource::rms_norm, true, 1, 1, 0, 640, 1>(k, plan, stream);
       return f.k_in <= 4096 && plan.cta_groups <= 32
                  ? launch<ActSource::rms_norm, true, 1, 2, 4096, 288, 2>(k, plan, stream)
-                 : launch<ActSource::rms_norm, true, 1, 2, 8192, 544, 1>(k, plan, stream);
+             : f.k_in <= 8192 ? launch<ActSource::rms_norm, true, 1, 2, 8192, 544, 1>(k, plan, stream)
+                              : launch<ActSource::rms_norm, true, 1, 2, kMostPairChannels, 480, 1>(k, plan, stream);
     case ActSource::silu_mul:
       return is_wide ? launch<ActSource::silu_mul, false, 2, 1, 0, 448, 2>(k, plan, stream)
                      : launch<ActSource::silu_mul, false, 1, 1, 0, 512, 2>(k, plan, stream);

@@ -13,6 +13,8 @@ namespace {
 constexpr int kWarpGroups = 4;
 constexpr int kMostCtaGroups = 64;        // 16 warps of one group a lane
 constexpr int kMostWideGroups = 112;      // 14 warps of two: two CTAs an SM, whose rows fill its shared memory
+constexpr int kMostParts = 4;             // of a long row
+constexpr int kFewGroups = 1024;          // 4 MB of sectors
 constexpr int kSharedBytes = 227 * 1024;  // of an SM
 
 int multiprocessors() {
@@ -29,35 +31,56 @@ int multiprocessors() {
 
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms) {
   const ActFormat& f = p.format;
-  const int groups = f.num_groups(), size = p.source == ActSource::bf16 ? 2 : 4;
+  const int groups = f.num_groups();
   const bool is_silu = p.source == ActSource::silu_mul, is_picked = is_permuted || p.source == ActSource::rms_norm;
   if (p.m <= 0 || f.k_in % 8 != 0 || (is_silu && is_permuted)) return {};
   if (static_cast<int64_t>(f.k) * padded_tokens(p.m) > int64_t{0xffffffff}) return {};  // offsets are 32-bit
+  const bool is_normed = p.source == ActSource::rms_norm;
   QuantizePlan plan;
   plan.sms = sms;
-  plan.tokens = is_picked && p.source != ActSource::f32 && p.m >= 4 * sms && groups <= kMostCtaGroups &&
-                        5 * f.k_in * size <= kSharedBytes - 16 * 1024
-                    ? 2
-                    : 1;
+  const int most_pair = is_normed ? kMostPairChannels : 8192;
+  plan.tokens =
+      is_picked && p.source != ActSource::f32 && p.m >= 4 * sms && f.k_in <= most_pair && groups <= most_pair / kGroup
+          ? 2
+          : 1;
   plan.units = is_silu && p.m >= sms && groups > 2 * kWarpGroups ? 2 : 1;
   const int most = plan.units == 2 ? kMostWideGroups : kMostCtaGroups;
   while (plan.cluster * most < groups) plan.cluster *= 2;
-  // Few tokens: more SMs a token. A normed row is summed by every CTA of its cluster, which pays for fewer.
-  const bool is_normed = p.source == ActSource::rms_norm;
-  while (plan.cluster < (is_normed ? 4 : 8) && (is_normed ? 6 : 2) * plan.cluster * p.m <= sms &&
-         groups > plan.cluster * kWarpGroups)
+  // Few tokens: more SMs a token. A short normed row is summed by every CTA of its cluster, which pays for fewer; a
+  // long one is copied once for all of them.
+  const bool is_long = is_normed && f.k_in > 8192;
+  const int most_cluster = is_normed && !is_long ? 4 : 8, share = !is_normed ? 2 : (is_long ? 4 : 6);
+  while (plan.cluster < most_cluster && share * plan.cluster * p.m <= sms && groups > plan.cluster * kWarpGroups)
     plan.cluster *= 2;
   const int step = kWarpGroups * plan.units;
   plan.cta_groups = round_up((groups + plan.cluster - 1) / plan.cluster, step);
-  const int row_bytes = is_picked ? f.k_in * size + 16 : plan.cta_groups * kGroup * size;
-  const int cta_bytes =
-      2 * plan.tokens * row_bytes + (is_picked ? 4096 : 1024) + (p.source == ActSource::rms_norm ? f.k_in * 4 : 0);
+  if (is_long) {
+    plan.is_multicast = plan.cluster > 1;
+    plan.sums_copied = true;
+    plan.parts = plan.tokens == 1 ? kMostParts : 1;
+  }
+  const int cta_bytes = quantize_shared_bytes_sm90(p, is_permuted, plan, 2);
   if (plan.cluster > 8 || cta_bytes > kMostRowBytes) return {};
-  const int warps = plan.cta_groups / step + (p.source != ActSource::rms_norm ? 0 : (plan.tokens == 2 ? 1 : 4));
+  const int warps = plan.cta_groups / step + (is_normed ? (plan.tokens == 2 ? 1 : 4) : 0);
   const int per_sm = std::max(1, std::min(kSharedBytes / cta_bytes, (is_picked ? 20 : 28) / warps));
   const int passes = padded_tokens(p.m) / plan.tokens;
   plan.ctas = std::min(passes, std::max(1, sms * per_sm / plan.cluster)) * plan.cluster;
+  // Picked from memory a gain costs a sector of the L2's bandwidth, staged it costs two waits more.
+  const bool is_lone = plan.ctas / plan.cluster * plan.tokens >= p.m;
+  plan.stages_gains = is_normed && !(is_lone && (plan.cluster >= 4 || p.m * groups <= kFewGroups));
   return plan;
+}
+
+int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, const QuantizePlan& plan, int stages) {
+  const bool is_normed = p.source == ActSource::rms_norm, is_picked = is_permuted || is_normed;
+  const int size = p.source == ActSource::bf16 ? 2 : 4, step = kWarpGroups * plan.units;
+  const int row_bytes = is_picked ? p.format.k_in * size + 16 : plan.cta_groups * kGroup * size;
+  const int slots = (plan.cta_groups + step - 1) / step * plan.cluster;
+  const int pair_channels = is_normed && p.format.k_in <= 4096 && plan.cta_groups <= 32 ? 4096
+                            : !is_normed || p.format.k_in <= 8192                       ? 8192
+                                                                                        : kMostPairChannels;
+  return (is_normed && plan.tokens == 1 ? 1152 : 128) + stages * row_bytes +
+         (plan.tokens - 1) * 2 * (pair_channels * size + 16) + 24 * plan.tokens * slots;
 }
 
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream) {

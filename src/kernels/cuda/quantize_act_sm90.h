@@ -12,15 +12,22 @@ namespace comet::cuda {
 // and group_sums where they are not null.
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
-constexpr int kMostRowBytes = 226 * 1024;  // of shared memory of a CTA
+constexpr int kMostRowBytes = 227 * 1024;  // of shared memory of a CTA
+constexpr int kMostPairChannels = 14336;   // of the normed rows of which a pass takes two
 
 // How the kernel that keeps rows in registers deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups
 // each; a lane holds 16 channels of `units` groups of each of `tokens` tokens.
 struct QuantizePlan {
   int tokens = 0, units = 1, cluster = 1, cta_groups = 0, ctas = 0, sms = 0;
+  // Of picked rows. is_multicast: a CTA copies its share of a row for the whole cluster; parts: a row comes in this
+  // many. Of normed rows: gains are picked from shared memory; one token's squares are summed from there.
+  int parts = 1;
+  bool is_multicast = false, stages_gains = false, sums_copied = false;
 };
 // tokens = 0: the row is one for the other kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms);
+// Shared memory of a CTA under a plan; stages: rows of a token that it holds, 1 or 2. At most kMostRowBytes.
+int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, const QuantizePlan& plan, int stages);
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream);
 void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);

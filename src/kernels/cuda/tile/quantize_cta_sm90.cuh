@@ -13,10 +13,15 @@ struct ResidentArgs {
   ScaleConstants scales;
   float hadamard_scale;
   int cluster, cta_groups;
+  int stages;  // 1 where no CTA has a second pass
+  // Of picked rows: copied once for the cluster, in this many parts; gains through shared memory; squares from there.
+  int parts;
+  bool is_multicast, stages_gains, sums_copied;
 };
 
 constexpr int kConsumersBarrier = 1, kHelpersBarrier = 2, kReadBarrier = 3;  // the last: of stage 0; 4: of stage 1
 constexpr int kStages = 2;
+constexpr int kMostParts = 4;
 
 // Bytes of a channel of the row, and whether channels are picked one by one.
 constexpr int channel_bytes(ActSource source) { return source == ActSource::bf16 ? 2 : 4; }
@@ -26,8 +31,9 @@ constexpr int helper_warps(ActSource source, int tokens) {
 }
 constexpr bool is_half(ActSource source) { return source == ActSource::bf16 || source == ActSource::silu_mul; }
 
-// What lies in shared memory: barriers, rows [token][stage], maxima [parity][token][slot], sums [parity][token][slot],
-// gains; slots are the warps of a cluster. A picked row ends in 16 bytes of zeros, where padding channels come from.
+// What lies in shared memory: barriers, rows [token][stage], maxima [parity][token][slot], sums [parity][token][slot];
+// slots are the warps of a cluster. A picked row ends in 16 bytes of zeros, where padding channels come from. Gains lie
+// where the first token's row of the last stage will.
 struct SharedLayout {
   int row_bytes, slots, rows, most, sums, gain, bytes;
 };
@@ -37,10 +43,10 @@ COMET_HD SharedLayout shared_layout(const ResidentArgs& k, bool is_picked, int t
   s.row_bytes = is_picked ? k.p.format.k_in * size + 16 : k.cta_groups * kGroup * size;
   s.slots = warps * k.cluster;
   s.rows = helper_warps(k.p.source, tokens) == 4 ? 1152 : 128;
-  s.most = s.rows + (tokens - 1) * token_stride + kStages * s.row_bytes;
+  s.most = s.rows + (tokens - 1) * token_stride + k.stages * s.row_bytes;
   s.sums = s.most + 2 * tokens * s.slots * 8;
-  s.gain = s.sums + 2 * tokens * s.slots * 4;
-  s.bytes = s.gain + (k.p.source == ActSource::rms_norm ? k.p.format.k_in * 4 : 0);
+  s.gain = s.rows + (k.stages - 1) * s.row_bytes;
+  s.bytes = s.sums + 2 * tokens * s.slots * 4;
   return s;
 }
 // From one token's rows to the next one's: a constant, so that both are read through one address.
@@ -50,16 +56,36 @@ constexpr int token_stride(ActSource source, int most_channels) {
 
 template <int kTokens>
 struct Barriers {
-  uint64_t full[kStages], normed[kStages], exchanged[2], summed[2];
+  uint64_t full[kStages][kMostParts], normed[kStages], exchanged[2], summed[2];
   float inverse[kStages][kTokens];
   float chains[kStages][kGroup];  // of four helpers; else rows begin here
 };
 
-// The gains in the row's order, to be picked as the row is: picked from global memory, each would cost a sector.
+// The gains in the row's order, to be picked as the row is: picked from global memory, each costs a sector. n is a
+// multiple of 4.
 template <typename T>
 __device__ __forceinline__ void stage_gains(const void* from, int n, int threads, float* to) {
-#pragma unroll 8
-  for (int i = threadIdx.x; i < n; i += threads) to[i] = to_float(static_cast<const T*>(from)[i]);
+  struct alignas(4 * sizeof(T)) Four {
+    T v[4];
+  };
+  const T* gain = static_cast<const T*>(from);
+  const bool is_aligned = reinterpret_cast<size_t>(gain) % sizeof(Four) == 0;
+#pragma unroll 4
+  for (int i = threadIdx.x * 4; i < n; i += threads * 4) {
+    Four v;
+    if (is_aligned)
+      v = *reinterpret_cast<const Four*>(gain + i);
+    else
+      v = {{gain[i], gain[i + 1], gain[i + 2], gain[i + 3]}};
+    *reinterpret_cast<float4*>(to + i) = {to_float(v.v[0]), to_float(v.v[1]), to_float(v.v[2]), to_float(v.v[3])};
+  }
+}
+
+// Channels that are negative have gain 0.
+template <typename T>
+__device__ __forceinline__ void pick_gains(const T* from, const int (&channels)[kUnit], float (&gain)[kUnit]) {
+#pragma unroll
+  for (int i = 0; i < kUnit; ++i) gain[i] = channels[i] < 0 ? 0.0f : to_float(from[channels[i]]);
 }
 
 // How a group's codes become bytes. Two codes lie in the 16-bit halves of a register: one instruction adds L and clamps

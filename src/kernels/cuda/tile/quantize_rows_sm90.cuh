@@ -24,18 +24,39 @@ __device__ __forceinline__ float sum_of_squares_by_warp(const float* row, int n,
   return (c[0] + c[2]) + (c[1] + c[3]);
 }
 
-// By four warps, from global memory, a chain a thread; the result is the first warp's. chains: 128 floats.
-__device__ __forceinline__ float sum_of_squares_by_four(const float* row, int n, int thread, float* chains,
-                                                        int barrier) {
+// By four warps, a chain a thread. kCount more of its values, all on their way at once; with kIsCut those behind n are
+// 0, which changes no sum of squares.
+template <int kCount, bool kIsCut>
+__device__ __forceinline__ float chain_further(float chain, const float* row, int first, int n) {
+  float v[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] = !kIsCut || first + i * kGroup < n ? row[first + i * kGroup] : 0.0f;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) chain = fmaf(v[i], v[i], chain);
+  return chain;
+}
+
+// From global memory.
+__device__ __forceinline__ float chain_of_global(const float* row, int n, int thread) {
   constexpr int kInFlight = 64;
+  if (n == kInFlight / 2 * kGroup) return chain_further<kInFlight / 2, false>(0.0f, row, thread, n);
   float chain = 0.0f;
-  for (int first = thread; first < n; first += kInFlight * kGroup) {
-    float v[kInFlight];
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) v[i] = first + i * kGroup < n ? row[first + i * kGroup] : 0.0f;
-#pragma unroll
-    for (int i = 0; i < kInFlight; ++i) chain = fmaf(v[i], v[i], chain);  // + 0 changes no sum of squares
-  }
+  int first = 0;
+  for (; first + kInFlight * kGroup <= n; first += kInFlight * kGroup)
+    chain = chain_further<kInFlight, false>(chain, row, first + thread, n);
+  if (first < n) chain = chain_further<kInFlight, true>(chain, row, first + thread, n);
+  return chain;
+}
+
+// From shared memory, n more channels (a multiple of 8; of 128 but for the last).
+__device__ __forceinline__ float chain_of_shared(float chain, const float* row, int n, int thread) {
+#pragma unroll 14
+  for (int i = thread; i < n; i += kGroup) chain = fmaf(row[i], row[i], chain);
+  return chain;
+}
+
+// The tree over the chains of four warps; the result is the first warp's. chains: 128 floats.
+__device__ __forceinline__ float sum_of_chains(float chain, int thread, float* chains, int barrier) {
   chains[thread] = chain;
   ptx::named_barrier_sync(barrier, kGroup);
   if (thread >= 32) return 0.0f;
