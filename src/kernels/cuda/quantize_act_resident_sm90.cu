@@ -150,27 +150,28 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
                                          : int4{first, first + 1, first + 2, first + 3};
       channels[i] = p.x, channels[i + 1] = p.y, channels[i + 2] = p.z, channels[i + 3] = p.w;
     }
+    float* const gains = reinterpret_cast<float*>(shared + at.gain);
+    if (kIsNormed && k.stages_gains) {  // in flight with the order
+      if (k.a.gain_dtype == DType::f32)
+        stage_gains<float>(k.a.gain, f.k_in, consumers * 32, gains);
+      else if (k.a.gain_dtype == DType::bf16)
+        stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, gains);
+      else
+        stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, gains);
+      ptx::fence_async_proxy();  // rows come here next
+      ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
+    }
 #pragma unroll
     for (int i = 0; i < kUnit; ++i) channels[i] = is_mine && channels[i] < f.k_in ? channels[i] : -1;
     if constexpr (kIsNormed) {
-      if (k.stages_gains) {
-        float* const gains = reinterpret_cast<float*>(shared + at.gain);
-        if (k.a.gain_dtype == DType::f32)
-          stage_gains<float>(k.a.gain, f.k_in, consumers * 32, gains);
-        else if (k.a.gain_dtype == DType::bf16)
-          stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, gains);
-        else
-          stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, gains);
-        ptx::fence_async_proxy();  // rows come here next
-        ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
+      if (k.stages_gains)
         pick_gains(gains, channels, gain);
-      } else if (k.a.gain_dtype == DType::f32) {
+      else if (k.a.gain_dtype == DType::f32)
         pick_gains(static_cast<const float*>(k.a.gain), channels, gain);
-      } else if (k.a.gain_dtype == DType::bf16) {
+      else if (k.a.gain_dtype == DType::bf16)
         pick_gains(static_cast<const bf16*>(k.a.gain), channels, gain);
-      } else {
+      else
         pick_gains(static_cast<const f16*>(k.a.gain), channels, gain);
-      }
     }
 #pragma unroll
     for (int i = 0; i < kUnit; ++i)

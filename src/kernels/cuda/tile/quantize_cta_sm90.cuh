@@ -69,14 +69,13 @@ __device__ __forceinline__ void stage_gains(const void* from, int n, int threads
     T v[4];
   };
   const T* gain = static_cast<const T*>(from);
-  const bool is_aligned = reinterpret_cast<size_t>(gain) % sizeof(Four) == 0;
+  if (reinterpret_cast<size_t>(gain) % sizeof(Four) != 0) {
+    for (int i = threadIdx.x; i < n; i += threads) to[i] = to_float(gain[i]);
+    return;
+  }
 #pragma unroll 4
   for (int i = threadIdx.x * 4; i < n; i += threads * 4) {
-    Four v;
-    if (is_aligned)
-      v = *reinterpret_cast<const Four*>(gain + i);
-    else
-      v = {{gain[i], gain[i + 1], gain[i + 2], gain[i + 3]}};
+    const Four v = *reinterpret_cast<const Four*>(gain + i);
     *reinterpret_cast<float4*>(to + i) = {to_float(v.v[0]), to_float(v.v[1]), to_float(v.v[2]), to_float(v.v[3])};
   }
 }
