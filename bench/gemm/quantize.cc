@@ -164,9 +164,10 @@ class QuantizeBench {
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
       const std::string text =
-          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}{}{}", p.tokens,
+          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}{}{}{}", p.tokens,
                       p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.is_multicast ? ", copied once" : "",
-                      p.stages_gains ? ", gains staged" : "", p.sums_copied ? ", copies summed" : "");
+                      p.stages_gains ? ", gains staged" : "", p.sums_copied ? ", copies summed" : "",
+                      p.is_few ? ", a warp a group" : "");
       if (i == 0) row["plan"] = text;
       if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
@@ -179,12 +180,19 @@ class QuantizeBench {
     std::vector<QuantizePlan> plans;
     const bool is_normed = p.source == ActSource::rms_norm;
     const int groups = p.format.num_groups();
+    for (const int cluster : {1, 2, 4, 8})
+      if (const int of_cta = (groups + cluster - 1) / cluster; is_normed && p.m <= 256 && of_cta <= kMostFewGroups) {
+        QuantizePlan plan{1, 1, cluster, of_cta, padded_tokens(p.m) * cluster, sms_};
+        plan.is_few = true;
+        plans.push_back(plan);
+      }
     // Of normed rows also: one or two tokens, and each of the three ways to copy, sum and pick gains.
     for (const int tokens : {1, 2})
       for (const int cluster : {1, 2, 4, 8})
         for (const int per_sm : {1, 2, 3, 4})
           for (int ways = 0; ways < (is_normed ? 8 : 1); ++ways) {
             QuantizePlan plan = chosen;
+            plan.is_few = false;
             plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster;
             plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
             const int passes = padded_tokens(p.m) / plan.tokens;

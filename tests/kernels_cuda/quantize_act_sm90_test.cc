@@ -31,6 +31,13 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
   if (chosen.tokens == 0) return {chosen};
   std::vector<QuantizePlan> plans = {chosen};
   const bool is_normed = p.source == ActSource::rms_norm, is_picked = is_permuted || is_normed;
+  for (const int cluster : {1, 2, 4, 8})
+    if (const int of_cta = (p.format.num_groups() + cluster - 1) / cluster; is_normed && of_cta <= kMostFewGroups) {
+      QuantizePlan plan{1, 1, cluster, of_cta, padded_tokens(p.m) * cluster, 132};
+      plan.is_few = true;
+      plans.push_back(plan);
+    }
+  if (chosen.is_few && p.format.k_in % 8 != 0) return plans;
   const int most_pair = is_normed ? kMostPairChannels : 8192;
   const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= most_pair ? 2 : 1;
   const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
@@ -71,10 +78,10 @@ void check_case(const QuantizeCase& c) {
   int left = c.m > 1000 ? 1 : 1000;  // plans
   for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
     if (left-- == 0) break;
-    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}{}{}", plan.tokens,
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}{}{}{}", plan.tokens,
                              plan.units, plan.cluster, plan.cta_groups, plan.ctas, plan.parts,
                              plan.is_multicast ? ", copied once" : "", plan.stages_gains ? ", gains staged" : "",
-                             plan.sums_copied ? ", copies summed" : ""));
+                             plan.sums_copied ? ", copies summed" : "", plan.is_few ? ", a warp a group" : ""));
     for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
       COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
     group_sums.fill_bytes(0x55), factors.fill_bytes(0x55), scales.fill_bytes(0x55), sums.fill_bytes(0x55);
@@ -152,6 +159,7 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{140, 40960, 40960, 1, 4, true, false, ActSource::bf16},
                     QuantizeCase{6, 29696, 29696, 1, 4, true, true, ActSource::f32},
                     QuantizeCase{9, 2053, 2176, 3, 4, true, true, ActSource::rms_norm, DType::bf16},
+                    QuantizeCase{140, 2053, 2176, 3, 4, true, true, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{200, 1021, 1024, 2, 4, true, false, ActSource::silu_mul},
                     QuantizeCase{4, 60001, 60032, 5, 4, true, true, ActSource::rms_norm, DType::f16}),
     case_name);
@@ -167,8 +175,8 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
           continue;
         }
         EXPECT_GE(plan.cluster * plan.cta_groups, k / kGroup);
-        EXPECT_EQ(plan.cta_groups % (4 * plan.units), 0);
-        EXPECT_LE(plan.cta_groups, plan.units == 2 ? 112 : 64);
+        EXPECT_EQ(plan.cta_groups % (plan.is_few ? 1 : 4 * plan.units), 0);
+        EXPECT_LE(plan.cta_groups, plan.is_few ? kMostFewGroups : (plan.units == 2 ? 112 : 64));
         EXPECT_EQ(plan.ctas % plan.cluster, 0);
         EXPECT_GT(plan.ctas, 0);
         EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);

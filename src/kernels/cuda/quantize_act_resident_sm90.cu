@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   if (is_lone && threadIdx.x == 0 && rank == 0 && first_pass < valid_passes) {
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) k.a.out.sums[first_pass * kTokens + i] = 0;
-    __threadfence();
+    ptx::fence_gpu();
   }
 
   if (kIsNormed && is_helper) {  // a pass ahead of the others, whose barrier frees the rows that it reads
@@ -454,6 +454,7 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
 
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream) {
+  if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
   const ActFormat& f = p.format;
   const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, false, false, false};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;

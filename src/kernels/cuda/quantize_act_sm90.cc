@@ -14,6 +14,7 @@ constexpr int kWarpGroups = 4;
 constexpr int kMostCtaGroups = 64;        // 16 warps of one group a lane
 constexpr int kMostWideGroups = 112;      // 14 warps of two: two CTAs an SM, whose rows fill its shared memory
 constexpr int kMostParts = 4;             // of a long row
+constexpr int kMostFewChannels = 8192;    // every CTA of a cluster reads all of them
 constexpr int kFewGroups = 1024;          // 4 MB of sectors
 constexpr int kSharedBytes = 227 * 1024;  // of an SM
 
@@ -27,6 +28,20 @@ int multiprocessors() {
   return count;
 }
 
+// A warp a group and a cluster a token, as long as all of them run at once; cluster 8 at most.
+QuantizePlan plan_few(const QuantizeActProblem& p, int sms) {
+  const int groups = p.format.num_groups();
+  QuantizePlan plan;
+  if (p.source != ActSource::rms_norm || p.format.k_in > kMostFewChannels) return plan;
+  const auto cta_groups = [&](int cluster) { return (groups + cluster - 1) / cluster; };
+  while (cta_groups(plan.cluster) > kMostFewGroups || (plan.cluster < 4 && 2 * plan.cluster * p.m <= sms))
+    plan.cluster *= 2;
+  if (plan.cluster > 8 || plan.cluster * p.m > sms) return plan;
+  plan.tokens = 1, plan.is_few = true, plan.sms = sms;
+  plan.cta_groups = cta_groups(plan.cluster), plan.ctas = padded_tokens(p.m) * plan.cluster;
+  return plan;
+}
+
 }  // namespace
 
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms) {
@@ -36,6 +51,7 @@ QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permute
   if (p.m <= 0 || f.k_in % 8 != 0 || (is_silu && is_permuted)) return {};
   if (static_cast<int64_t>(f.k) * padded_tokens(p.m) > int64_t{0xffffffff}) return {};  // offsets are 32-bit
   const bool is_normed = p.source == ActSource::rms_norm;
+  if (const QuantizePlan few = plan_few(p, sms); few.is_few) return few;
   QuantizePlan plan;
   plan.sms = sms;
   const int most_pair = is_normed ? kMostPairChannels : 8192;

@@ -13,6 +13,7 @@ namespace comet::cuda {
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
 constexpr int kMostRowBytes = 227 * 1024;  // of shared memory of a CTA
+constexpr int kMostFewGroups = 16;         // of a CTA with a warp a group
 constexpr int kMostPairChannels = 14336;   // of the normed rows of which a pass takes two
 
 // How the kernel that keeps rows in registers deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups
@@ -23,9 +24,13 @@ struct QuantizePlan {
   // many. Of normed rows: gains are picked from shared memory; one token's squares are summed from there.
   int parts = 1;
   bool is_multicast = false, stages_gains = false, sums_copied = false;
+  bool is_few = false;  // a warp a group and a cluster a token, for few normed rows
 };
 // tokens = 0: the row is one for the other kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms);
+// plan.is_few: normed rows, a CTA for every padded token and rank, up to kMostFewGroups groups a CTA.
+void launch_quantize_act_few_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
+                                  cudaStream_t stream);
 // Shared memory of a CTA under a plan; stages: rows of a token that it holds, 1 or 2. At most kMostRowBytes.
 int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, const QuantizePlan& plan, int stages);
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,

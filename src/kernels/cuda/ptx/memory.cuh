@@ -91,6 +91,9 @@ __device__ __forceinline__ int32_t load_global_l2(const int32_t* p) {
 // Brings the line of an address into the L2.
 __device__ __forceinline__ void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
+// What this thread wrote is there for all that it tells the GPU's other threads from here on.
+__device__ __forceinline__ void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+
 // Adds in the L2; nothing comes back.
 __device__ __forceinline__ void reduce_add(int32_t* p, int32_t v) {
   asm volatile("red.relaxed.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");

@@ -95,6 +95,18 @@ struct Encoding {
 };
 constexpr uint32_t kLimits4 = 0x00070007u, kLimits8 = 0x007f007fu;  // L, L
 
+// Four values; returns the sum of the word's bytes.
+__device__ __forceinline__ int encode_word(const float* x, const Encoding& e, uint32_t limits, uint32_t& word) {
+  uint32_t code[4];  // in the low 16 bits: at most 127 / clip, and clip >= 2^-8
+#pragma unroll
+  for (int b = 0; b < 4; ++b) code[b] = float_bits(x[b] * e.inverse_step + kRoundToInt);
+  const uint32_t low = __viaddmin_s16x2_relu(__byte_perm(code[0], code[1], 0x5410), limits, 2 * limits),
+                 high = __viaddmin_s16x2_relu(__byte_perm(code[2], code[3], 0x5410), limits, 2 * limits);
+  const uint32_t offset = (128u - (limits & 0xffffu) * e.multiplier) * 0x01010101u;
+  word = (__byte_perm(low, high, 0x6420) * e.multiplier + offset) ^ 0x80808080u;
+  return __dp4a(static_cast<int>(word), 0x01010101, 0);
+}
+
 __device__ __forceinline__ int encode(const float (&x)[kUnit], const Encoding& e, uint32_t limits,
                                       uint32_t (&words)[4]) {
   const uint32_t offset = (128u - (limits & 0xffffu) * e.multiplier) * 0x01010101u;

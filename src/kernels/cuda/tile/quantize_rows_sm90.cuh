@@ -55,15 +55,19 @@ __device__ __forceinline__ float chain_of_shared(float chain, const float* row, 
   return chain;
 }
 
+// The tree over 128 chains in shared memory, by a warp; every lane gets the sum.
+__device__ __forceinline__ float tree_of_chains(const float* chains, int lane) {
+  float sum = (chains[lane] + chains[lane + 64]) + (chains[lane + 32] + chains[lane + 96]);
+#pragma unroll
+  for (int mask = 16; mask >= 1; mask /= 2) sum = sum + __shfl_xor_sync(~0u, sum, mask);
+  return sum;
+}
+
 // The tree over the chains of four warps; the result is the first warp's. chains: 128 floats.
 __device__ __forceinline__ float sum_of_chains(float chain, int thread, float* chains, int barrier) {
   chains[thread] = chain;
   ptx::named_barrier_sync(barrier, kGroup);
-  if (thread >= 32) return 0.0f;
-  float sum = (chains[thread] + chains[thread + 64]) + (chains[thread + 32] + chains[thread + 96]);
-#pragma unroll
-  for (int mask = 16; mask >= 1; mask /= 2) sum = sum + __shfl_xor_sync(~0u, sum, mask);
-  return sum;
+  return thread < 32 ? tree_of_chains(chains, thread) : 0.0f;
 }
 
 }  // namespace comet::cuda
