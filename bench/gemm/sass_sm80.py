@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the sm_80 machine code of the GEMM and of quantize_act out of a program: checks, counts, projects A100, L40S."""
+"""Reads the sm_80 machine code of GEMM and quantize_act out of a program: checks, counts, projects A100 and L40S."""
 
 import argparse
 import collections
@@ -194,7 +194,7 @@ def token_loop(code, units):
     best = None
     for choice in range(2):
         way = [rotations[2 * unit + choice] for unit in range(units)] + stores
-        path = [i for start, end in zip(way, [*way[1:], way[0]]) for i in shortest_path(code, start, end)]
+        path = [i for start, end in zip(way, [*way[1:], way[0]], strict=True) for i in shortest_path(code, start, end)]
         best = path if best is None or len(path) < len(best) else best
     return [code[i].op for i in best]
 

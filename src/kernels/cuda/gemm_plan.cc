@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/check.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int kRows = 128;  // rows of a tile
 constexpr int kGemvCtasPerSmHost = 2;
+constexpr int kMostTilesM = 8;  // token tiles: beyond, only the largest is worth a try
 constexpr int kPartGroups = 2;  // what leaving a part of a split tile takes, in groups
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
@@ -96,19 +98,19 @@ GemmPlan gemv_plan(const GemmProblem& p, int max_ctas) {
 namespace {
 
 // Microseconds of one stage (128 rows x 128 k of a tile) when one CTA, or two, run on an SM; of a launch; of an
-// epilogue token; of a split tile's and of a cluster's sum. Fitted to docs/results/gemm_plans_h200.json by
-// tools/fit_gemm_plan.py.
+// epilogue token; of a split tile's sum, of a cluster's and of one over two sides. Fitted to
+// docs/results/gemm_plans_h200.json by tools/fit_gemm_plan.py.
 struct StageCost {
   int tile_m, sides;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 1, 0.343, 0.471}, {32, 2, 0.18, 0.0},  {64, 1, 0.364, 0.426},
-                                     {64, 2, 0.2, 0.0},     {96, 1, 0.312, 0.0}, {128, 1, 0.314, 0.0},
-                                     {192, 1, 0.4985, 0.0}, {256, 1, 0.564, 0.0}};
-constexpr double kLaunchUs = 1.17, kEpilogueTokenUs = 0.01003;
-constexpr double kPartUs = 1.037, kAddTokenUs = 0.00385, kLeaveTokenUs = 0.00574, kSplitStage = 1.365;
-constexpr double kClusterUs = 0.702, kClusterCtaUs = 0.3, kClusterTokenUs = 0.0201;
-constexpr double kTokenByteWeight = 0.23;  // a token byte, from L2, against a weight byte
+constexpr StageCost kStageCosts[] = {{32, 1, 0.2227, 0.3436}, {32, 2, 0.1549, 0.0}, {64, 1, 0.2722, 0.4351},
+                                     {64, 2, 0.2016, 0.0},    {96, 1, 0.2753, 0.0}, {128, 1, 0.3388, 0.0},
+                                     {192, 1, 0.4609, 0.0},   {256, 1, 0.623, 0.0}};
+constexpr double kLaunchUs = 1.478, kEpilogueTokenUs = 0.01376;
+constexpr double kPartUs = 1.064, kAddTokenUs = 0.00201, kLeaveTokenUs = 0.006902, kSplitStage = 1.314;
+constexpr double kClusterUs = 0.8227, kSidesUs = 1.067, kClusterCtaUs = 0.5025, kClusterTokenUs = 0.01087;
+constexpr double kTokenByteWeight = 0.09449;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
 // Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
 constexpr double kClusterShare = 0.82;
@@ -125,9 +127,9 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   const Schedule& s = plan.schedule;
   const double stage = stage_us(plan, num_sms), epilogue = kEpilogueTokenUs * plan.tile_m;
   if (s.cluster > 1 || plan.sides > 1)
-    return ceil_div(s.groups, s.cluster) * stage + kClusterUs + kClusterCtaUs * s.cluster +
-           kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
-           epilogue / std::min(s.cluster, plan.tile_m / 16);
+    return ceil_div(s.groups, s.cluster) * stage + (plan.sides > 1 ? kSidesUs : kClusterUs) +
+           kClusterCtaUs * s.cluster + kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
+           epilogue / std::min(s.cluster * plan.sides, plan.tile_m / 16);
   double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
     const int parts = ceil_div(s.range_groups, helped_groups(s));  // that a helper leaves
@@ -147,7 +149,9 @@ double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, dou
   if (plan.tile_m == 0) return 2.0 + weight_bytes / kBytesPerUs;
   const double token_bytes = static_cast<double>(plan.schedule.tiles_n) * p.m * p.k;  // read once for each row tile
   const double memory_us = (weight_bytes + kTokenByteWeight * token_bytes) / kBytesPerUs;
-  return kLaunchUs + std::max(busiest_cta_us(plan, num_sms), memory_us);
+  const double busy_us = busiest_cta_us(plan, num_sms);
+  return kLaunchUs +
+         std::pow(std::pow(busy_us, 4) + std::pow(memory_us, 4), 0.25);  // the larger, a bit more where near
 }
 
 std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms) {
@@ -156,6 +160,7 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
   for (const TileChoice& tile : tiles) {
     if (is_covered && tile.tile_m >= 2 * padded_tokens(p.m)) break;
     is_covered = is_covered || tile.tile_m >= p.m;
+    if (p.m > kMostTilesM * tile.tile_m && tile.tile_m < tiles.back().tile_m) continue;
     if (tile.sides == 1)
       for (const bool split : {false, true})
         for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
