@@ -59,37 +59,47 @@ struct GemmConsumer {
     const int region1_end = first < args.num_int8_groups ? min(args.num_int8_groups, work.end) : -1;
     uint32_t a[2][16], running = 0;  // running: the barrier of the stage that is still multiplied
     load(ring, a[0]);
-    auto end_region1 = [&] {
+    const auto end_region1 = [&] {
       ptx::wgmma_wait<0>();
       ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);
       scale_region1(acc, Shared::values(base, slots.slot));
     };
     // The first group of a stage; the stage before is over.
-    auto begin_stage = [&](int group, uint32_t(&of)[16]) {
+    const auto begin_stage = [&](int group, uint32_t(&of)[16]) {
       multiply(acc, of, ring.slot, 0, group != first);
       if (group != first) ptx::mbarrier_arrive(running);
       running = Shared::empty(base, ring.slot);
     };
     int group = first;
+    // One loop for each region: nothing asks after every group whether region 1 ends.
     if constexpr (kGroups == 2) {
 #pragma unroll 1
-      for (; group + 2 <= work.end; group += 2) {
-        begin_stage(group, a[0]);
-        unpack(ring.slot, 1, a[1]);
-        if (group + 1 == region1_end) end_region1();
-        multiply(acc, a[1], ring.slot, 1, true);
-        ring.advance();
-        if (group + 2 < work.end) load(ring, a[0]);
-        if (group + 2 == region1_end) end_region1();
-      }
-      if (group < work.end) {
-        begin_stage(group, a[0]);
-        ring.advance();
-        if (group + 1 == region1_end) end_region1();
+      for (int stop = region1_end > 0 ? region1_end : work.end;; stop = work.end) {
+#pragma unroll 1
+        for (; group + 2 <= stop; group += 2) {
+          begin_stage(group, a[0]);
+          unpack(ring.slot, 1, a[1]);
+          multiply(acc, a[1], ring.slot, 1, true);
+          ring.advance();
+          if (group + 2 < work.end) load(ring, a[0]);
+        }
+        if (group < stop) {  // the region ends inside a stage
+          begin_stage(group, a[0]);
+          if (stop == region1_end) end_region1();
+          if (stop < work.end) {
+            unpack(ring.slot, 1, a[1]);
+            multiply(acc, a[1], ring.slot, 1, true);
+          }
+          ring.advance();
+          group += 2;
+          if (group < work.end) load(ring, a[0]);
+        } else if (stop == region1_end) {
+          end_region1();
+        }
+        if (stop == work.end) break;
       }
     } else {
-      // One loop for each region: nothing asks after every group whether region 1 ends. A side takes every second
-      // group.
+      // A side takes every second group.
 #pragma unroll 1
       for (int stop = region1_end > 0 ? region1_end : work.end;; stop = work.end) {
 #pragma unroll 1
