@@ -164,10 +164,8 @@ class QuantizeBench {
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
       const std::string text =
-          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}{}{}{}", p.tokens,
-                      p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.is_multicast ? ", copied once" : "",
-                      p.stages_gains ? ", gains staged" : "", p.sums_copied ? ", copies summed" : "",
-                      p.is_few ? ", a warp a group" : "");
+          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}", p.tokens, p.units,
+                      p.cluster, p.cta_groups, p.ctas, p.parts, p.is_few ? ", a warp a group" : "");
       if (i == 0) row["plan"] = text;
       if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
@@ -180,32 +178,29 @@ class QuantizeBench {
     std::vector<QuantizePlan> plans;
     const bool is_normed = p.source == ActSource::rms_norm;
     const int groups = p.format.num_groups();
-    for (const int cluster : {1, 2, 4, 8})
+    for (const int cluster : {2, 4, 8})
       if (const int of_cta = (groups + cluster - 1) / cluster; is_normed && p.m <= 256 && of_cta <= kMostFewGroups) {
         QuantizePlan plan{1, 1, cluster, of_cta, padded_tokens(p.m) * cluster, sms_};
         plan.is_few = true;
         plans.push_back(plan);
       }
-    // Of normed rows also: one or two tokens, and each of the three ways to copy, sum and pick gains.
+    // Of normed rows also: one or two tokens, the row in one part or in several.
     for (const int tokens : {1, 2})
       for (const int cluster : {1, 2, 4, 8})
         for (const int per_sm : {1, 2, 3, 4})
-          for (int ways = 0; ways < (is_normed ? 8 : 1); ++ways) {
+          for (const int parts : {1, kMostParts}) {
             QuantizePlan plan = chosen;
             plan.is_few = false;
-            plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster;
+            plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster, plan.parts = parts;
             plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
             const int passes = padded_tokens(p.m) / plan.tokens;
             plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
             const bool is_lone = plan.ctas / cluster * plan.tokens >= p.m;
-            plan.stages_gains = (ways & 1) != 0, plan.is_multicast = (ways & 2) != 0,
-            plan.sums_copied = (ways & 4) != 0;
-            plan.parts = plan.sums_copied && plan.tokens == 1 && p.format.k_in > 4096 ? 4 : 1;
             if (tokens > (is_normed ? 2 : 1) || plan.cta_groups > (plan.units == 2 ? 112 : 64)) continue;
-            if (plan.tokens == 2 && (p.m <= 16 || p.format.k_in > kMostPairChannels || plan.sums_copied)) continue;
-            if ((plan.is_multicast && cluster == 1) || (!is_lone && ways % 2 != is_normed)) continue;
+            if (parts > 1 && (!is_normed || tokens > 1 || p.format.k_in <= 8192)) continue;
+            if (plan.tokens == 2 && (p.m <= 16 || p.format.k_in > kMostPairChannels)) continue;
             if (per_sm > 1 && passes * cluster <= sms_) continue;
-            const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_lone ? 1 : 2);
+            const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_normed && is_lone ? 1 : 2);
             if (bytes > kMostRowBytes || (per_sm > 1 && per_sm * bytes > 228 * 1024)) continue;
             plans.push_back(plan);
           }

@@ -25,19 +25,18 @@ bool has_hopper() {
 }
 
 // Plans that must give the same, beside the one that is chosen: any cluster whose CTAs the row fits, few and many CTAs,
-// one and two tokens or groups a lane, every way to copy a picked row, to sum its squares and to pick gains.
+// one and two tokens or groups a lane, rows in one part and in several.
 std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted) {
   const QuantizePlan chosen = plan_quantize_act_sm90(p, is_permuted, 132);
   if (chosen.tokens == 0) return {chosen};
   std::vector<QuantizePlan> plans = {chosen};
   const bool is_normed = p.source == ActSource::rms_norm, is_picked = is_permuted || is_normed;
-  for (const int cluster : {1, 2, 4, 8})
+  for (const int cluster : {2, 4, 8})
     if (const int of_cta = (p.format.num_groups() + cluster - 1) / cluster; is_normed && of_cta <= kMostFewGroups) {
       QuantizePlan plan{1, 1, cluster, of_cta, padded_tokens(p.m) * cluster, 132};
       plan.is_few = true;
       plans.push_back(plan);
     }
-  if (chosen.is_few && p.format.k_in % 8 != 0) return plans;
   const int most_pair = is_normed ? kMostPairChannels : 8192;
   const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= most_pair ? 2 : 1;
   const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
@@ -50,11 +49,11 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
           if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
           if (quantize_shared_bytes_sm90(p, is_permuted, plan, 2) > kMostRowBytes) continue;
           plans.push_back(plan);
-          if (!is_picked) continue;
-          plan.parts = 4, plan.is_multicast = cluster > 1, plan.stages_gains = plan.sums_copied = is_normed;
-          plans.push_back(plan);
-          plan.parts = 3, plan.sums_copied = false;
-          plans.push_back(plan);
+          if (!is_normed || tokens > 1) continue;
+          for (const int parts : {3, kMostParts}) {
+            plan.parts = parts;
+            plans.push_back(plan);
+          }
         }
   return plans;
 }
@@ -78,10 +77,9 @@ void check_case(const QuantizeCase& c) {
   int left = c.m > 1000 ? 1 : 1000;  // plans
   for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
     if (left-- == 0) break;
-    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}{}{}{}", plan.tokens,
-                             plan.units, plan.cluster, plan.cta_groups, plan.ctas, plan.parts,
-                             plan.is_multicast ? ", copied once" : "", plan.stages_gains ? ", gains staged" : "",
-                             plan.sums_copied ? ", copies summed" : "", plan.is_few ? ", a warp a group" : ""));
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}", plan.tokens, plan.units,
+                             plan.cluster, plan.cta_groups, plan.ctas, plan.parts,
+                             plan.is_few ? ", a warp a group" : ""));
     for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
       COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
     group_sums.fill_bytes(0x55), factors.fill_bytes(0x55), scales.fill_bytes(0x55), sums.fill_bytes(0x55);
@@ -166,8 +164,8 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
   for (const ActSource source : {ActSource::f32, ActSource::bf16, ActSource::rms_norm, ActSource::silu_mul})
-    for (const int k : {128, 1152, 4096, 8192, 14336, 28672, 65536})
-      for (const int m : {1, 7, 16, 17, 256, 527, 528, 4096}) {
+    for (const int k : {128, 1152, 2048, 4096, 8192, 14336, 18944, 28672, 65536})
+      for (const int m : {1, 2, 7, 16, 17, 33, 100, 256, 527, 528, 4096}) {
         const QuantizePlan plan = plan_quantize_act_sm90({m, {k, k, 0, 4, true, 1.0f, 1.0f}, source}, false, 132);
         SCOPED_TRACE(fmt::format("source {} k {} m {}", static_cast<int>(source), k, m));
         if (plan.tokens == 0) {
@@ -181,6 +179,8 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
         EXPECT_GT(plan.ctas, 0);
         EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);
         EXPECT_LE(plan.tokens * plan.units, 2);
+        EXPECT_LE(plan.parts, plan.tokens == 1 && source == ActSource::rms_norm ? kMostParts : 1);
+        if (plan.is_few) EXPECT_GT(plan.cluster, 1);
       }
 }
 

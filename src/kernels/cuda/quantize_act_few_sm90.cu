@@ -173,8 +173,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 void launch_quantize_act_few_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
                                   cudaStream_t stream) {
   const ActFormat& f = p.format;
-  const ResidentArgs k{
-      p, args, scale_constants(f), hadamard_scale(kGroup), plan.cluster, plan.cta_groups, 1, 1, false, false, false};
+  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), plan.cluster, plan.cta_groups, 1, 1, 0};
   const LaunchConfig config{plan.ctas, (plan.cta_groups + kHelperWarps) * 32, 0, stream, plan.cluster, true};
   if (plan.cta_groups <= kMostFewGroups / 2)
     launch_dependent(quantize_act_few_kernel<(kMostFewGroups / 2 + kHelperWarps) * 32, 2>, config, k);

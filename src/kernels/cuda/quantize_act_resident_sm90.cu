@@ -35,7 +35,10 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   constexpr int kSize = channel_bytes(kSource), kTokenStride = token_stride(kSource, kMostChannels);
   constexpr int kHelpers = helper_warps(kSource, kTokens);
   constexpr bool kIsPickedEarly = kIsNormed && kTokens == 1;  // while the sum is on its way
-  constexpr int kItems = kTokens * kUnits;                    // what a lane holds 16 channels of
+  constexpr bool kHasParts = kIsNormed && kTokens == 1;
+  constexpr bool kIsMulticast =
+      kIsNormed && kMostChannels == kMostPairChannels;  // always in clusters: 65 groups or more
+  constexpr int kItems = kTokens * kUnits;              // what a lane holds 16 channels of
   static_assert(kItems <= 2 && (!kPicked || kUnits == 1));
   extern __shared__ __align__(128) char shared[];
   Barriers<kTokens>& s = *reinterpret_cast<Barriers<kTokens>*>(shared);
@@ -58,56 +61,53 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     const size_t row = k.a.row_ids != nullptr ? k.a.row_ids[token] : token;
     return static_cast<const char*>(k.a.x) + row * f.k_in * kSize;
   };
-  // The part of the rows of a pass that this CTA reads; of picked rows all of it, in parts, which the cluster may
-  // share.
+  const int stages = kIsNormed ? k.stages : kStages;
+  // The part of the rows of a pass that this CTA reads; of picked rows all of it, long ones in parts.
   const int in_channels = kPicked ? f.k_in : max(0, min(f.k_in, cta_end * kGroup) - cta_group * kGroup);
-  const int part_channels = ((f.k_in + k.parts - 1) / k.parts + kGroup - 1) / kGroup * kGroup;
-  const int share = k.is_multicast ? (part_channels + cluster * 8 - 1) / (cluster * 8) * 8 : part_channels;
-  const int share_first = k.is_multicast ? rank * share : 0;
-  const auto wait_for_rows = [&](int stage, int phase) {
-    ptx::mbarrier_wait(bar(s.full[stage][0]), phase);
-    if constexpr (kPicked)
-#pragma unroll 1
-      for (int part = 1; part < k.parts; ++part) ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
-  };
   const auto copy_rows = [&](int pass, int stage) {
-    const int tokens = kTokens == 1 ? 1 : min(kTokens, m - pass * kTokens);
-    if constexpr (kPicked) {
+    if constexpr (kHasParts) {
+      const char* from = row_of(pass);
+      const uint32_t to = ptx::shared_address(rows + stage * at.row_bytes);
 #pragma unroll 1
       for (int part = 0; part < k.parts; ++part) {
-        const int first = part * part_channels, n = max(0, min(part_channels, f.k_in - first));
-        const int own = min(share, n - share_first), own_first = first + share_first;
-        const uint32_t b = bar(s.full[stage][part]);
-        ptx::mbarrier_arrive_expect(b, n * kSize * tokens);
-        if (own <= 0) continue;
-#pragma unroll
-        for (int i = 0; i < kTokens; ++i) {
-          if (i >= tokens) break;
-          const char* from = row_of(pass * kTokens + i) + static_cast<size_t>(own_first) * kSize;
-          const uint32_t to = ptx::shared_address(rows) + i * kTokenStride + stage * at.row_bytes + own_first * kSize;
-          if (k.is_multicast)
-            ptx::bulk_copy_to_all(to, from, own * kSize, b, (1u << cluster) - 1);
-          else
-            ptx::bulk_copy(to, from, own * kSize, b);
-        }
+        const int first = part * k.part_channels, n = max(0, min(k.part_channels, f.k_in - first));
+        ptx::mbarrier_arrive_expect(bar(s.full[stage][part]), n * kSize);
+        if (n > 0) ptx::bulk_copy(to + first * kSize, from + first * kSize, n * kSize, bar(s.full[stage][part]));
       }
     } else {
       constexpr int kPieces = kSource == ActSource::silu_mul ? 2 : 1;
       const uint32_t bytes = in_channels * (kSize / kPieces), b = bar(s.full[stage][0]);
-      ptx::mbarrier_arrive_expect(b, bytes * kPieces);
-      if (bytes == 0) return;
-      const char* from = row_of(pass) + cta_group * kGroup * (kSize / kPieces);
-      const uint32_t to = ptx::shared_address(rows + stage * at.row_bytes);
-      ptx::bulk_copy(to, from, bytes, b);
-      if constexpr (kPieces == 2) ptx::bulk_copy(to + at.row_bytes / 2, from + f.k_in * 2, bytes, b);
+      const int tokens = kTokens == 1 ? 1 : min(kTokens, m - pass * kTokens);
+      ptx::mbarrier_arrive_expect(b, bytes * kPieces * tokens);
+      // With kIsMulticast each CTA copies its share of the rows, to all of its cluster.
+      const int share = kIsMulticast ? (f.k_in + cluster * 8 - 1) / (cluster * 8) * 8 : 0, own_first = rank * share;
+      const int own_bytes = kIsMulticast ? min(share, f.k_in - own_first) * kSize : static_cast<int>(bytes);
+      if (own_bytes <= 0) return;
+#pragma unroll
+      for (int i = 0; i < kTokens; ++i) {
+        if (i >= tokens) return;
+        const char* from = row_of(pass * kTokens + i) + (kPicked ? 0 : cta_group * kGroup * (kSize / kPieces));
+        const uint32_t to = ptx::shared_address(rows + i * kTokenStride + stage * at.row_bytes);
+        if constexpr (kIsMulticast)
+          ptx::bulk_copy_to_all(to + own_first * kSize, from + own_first * kSize, own_bytes, b, (1u << cluster) - 1);
+        else
+          ptx::bulk_copy(to, from, bytes, b);
+        if constexpr (kPieces == 2) ptx::bulk_copy(to + at.row_bytes / 2, from + f.k_in * 2, bytes, b);
+      }
     }
+  };
+  const auto wait_for_rows = [&](int stage, int phase) {
+    ptx::mbarrier_wait(bar(s.full[stage][0]), phase);
+    if constexpr (kHasParts)
+#pragma unroll 1
+      for (int part = 1; part < k.parts; ++part) ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
   };
 
   const int first_pass = blockIdx.x / cluster, valid_passes = (m + kTokens - 1) / kTokens;
   ptx::allow_next_kernel();
   if (threadIdx.x == blockDim.x - 32) {  // of a helper, where there is one: the others read order and gain meanwhile
     for (int i = 0; i < kStages; ++i) {
-      for (int part = 0; part < kMostParts; ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
+      for (int part = 0; part < (kHasParts ? kMostParts : 1); ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
       ptx::mbarrier_init(bar(s.normed[i]), 1);
       ptx::mbarrier_init(bar(s.exchanged[i]), 1);
       ptx::mbarrier_init(bar(s.summed[i]), 1);
@@ -120,19 +120,18 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   };
   // A helper that has nothing else to do copies at once, but not to CTAs that may not run yet, nor over the gains.
   const bool is_copier = threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0);
-  const int early_stages =
-      kHelpers != 1 || k.is_multicast ? 0 : k.stages - static_cast<int>(kIsNormed && k.stages_gains);
+  const int early_stages = kHelpers != 1 || kIsMulticast ? 0 : stages - static_cast<int>(kIsNormed);
   if (is_copier && early_stages > 0) {
     ptx::wait_for_previous_kernel();
     copy_first_rows(0, early_stages);
   }
   if constexpr (kPicked) {
-    if (threadIdx.x < k.stages * kTokens)
-      *reinterpret_cast<uint4*>(rows + threadIdx.x / k.stages * kTokenStride +
-                                (threadIdx.x % k.stages + 1) * at.row_bytes - 16) = {0, 0, 0, 0};
+    if (threadIdx.x < stages * kTokens)
+      *reinterpret_cast<uint4*>(rows + threadIdx.x / stages * kTokenStride + (threadIdx.x % stages + 1) * at.row_bytes -
+                                16) = {0, 0, 0, 0};
   } else {  // channels behind the row's end, and a whole warp's groups behind the CTA's: no copy writes there
     constexpr int kHalf = is_half(kSource) ? 2 : 4;
-    for (int part = 0; part < at.row_bytes * k.stages; part += k.cta_groups * kGroup * kHalf)
+    for (int part = 0; part < at.row_bytes * stages; part += k.cta_groups * kGroup * kHalf)
       for (int i = in_channels + threadIdx.x; i < k.cta_groups * kGroup; i += blockDim.x)
         for (int j = 0; j < kHalf; j += 2) *reinterpret_cast<uint16_t*>(rows + part + i * kHalf + j) = 0;
   }
@@ -150,46 +149,31 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
                                          : int4{first, first + 1, first + 2, first + 3};
       channels[i] = p.x, channels[i + 1] = p.y, channels[i + 2] = p.z, channels[i + 3] = p.w;
     }
-    float* const gains = reinterpret_cast<float*>(shared + at.gain);
-    if (kIsNormed && k.stages_gains) {  // in flight with the order
+    const float* const gains = reinterpret_cast<const float*>(shared + at.gain);
+    if constexpr (kIsNormed) {  // in flight with the order
+      float* const to = reinterpret_cast<float*>(shared + at.gain);
       if (k.a.gain_dtype == DType::f32)
-        stage_gains<float>(k.a.gain, f.k_in, consumers * 32, gains);
+        stage_gains<float>(k.a.gain, f.k_in, consumers * 32, to);
       else if (k.a.gain_dtype == DType::bf16)
-        stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, gains);
+        stage_gains<bf16>(k.a.gain, f.k_in, consumers * 32, to);
       else
-        stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, gains);
+        stage_gains<f16>(k.a.gain, f.k_in, consumers * 32, to);
       ptx::fence_async_proxy();  // rows come here next
       ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
     }
 #pragma unroll
-    for (int i = 0; i < kUnit; ++i) channels[i] = is_mine && channels[i] < f.k_in ? channels[i] : -1;
-    if constexpr (kIsNormed) {
-      if (k.stages_gains)
-        pick_gains(gains, channels, gain);
-      else if (k.a.gain_dtype == DType::f32)
-        pick_gains(static_cast<const float*>(k.a.gain), channels, gain);
-      else if (k.a.gain_dtype == DType::bf16)
-        pick_gains(static_cast<const bf16*>(k.a.gain), channels, gain);
-      else
-        pick_gains(static_cast<const f16*>(k.a.gain), channels, gain);
+    for (int i = 0; i < kUnit; ++i) {
+      const bool is_padding = !is_mine || channels[i] < 0 || channels[i] >= f.k_in;
+      order[i] = ptx::shared_address(rows) + (is_padding ? f.k_in : channels[i]) * kSize;
+      if constexpr (kIsNormed) gain[i] = is_padding ? 0.0f : gains[channels[i]];
     }
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i)
-      order[i] = ptx::shared_address(rows) + (channels[i] < 0 ? f.k_in : channels[i]) * kSize;
   }
   const Rotation rotation(lane, k.hadamard_scale, kPicked && (lane & 8) != 0);
   __syncthreads();
   if (cluster > 1) ptx::cluster_meet();
 
   ptx::wait_for_previous_kernel();
-  if (is_copier) copy_first_rows(early_stages, k.stages);
-  // One pass a cluster: its warps add to a sum in memory, which is 0 before the maxima leave here.
-  const bool is_lone = kItems == 1 && cluster > 1 && valid_passes <= step;
-  if (is_lone && threadIdx.x == 0 && rank == 0 && first_pass < valid_passes) {
-#pragma unroll
-    for (int i = 0; i < kTokens; ++i) k.a.out.sums[first_pass * kTokens + i] = 0;
-    ptx::fence_gpu();
-  }
+  if (is_copier) copy_first_rows(early_stages, stages);
 
   if (kIsNormed && is_helper) {  // a pass ahead of the others, whose barrier frees the rows that it reads
     const int thread = threadIdx.x - consumers * 32;
@@ -199,13 +183,13 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       float sums[kTokens];
       if constexpr (kHelpers == 4) {
         float chain = 0.0f;
-        if (k.sums_copied) {
+        if (k.parts > 1) {
           const float* row = reinterpret_cast<const float*>(rows + stage * at.row_bytes);
 #pragma unroll 1
           for (int part = 0; part < k.parts; ++part) {
-            const int first = part * part_channels;
+            const int first = part * k.part_channels;
             ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
-            chain = chain_of_shared(chain, row + first, min(part_channels, f.k_in - first), thread);
+            chain = chain_of_shared(chain, row + first, min(k.part_channels, f.k_in - first), thread);
           }
         } else {
           chain = chain_of_global(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread);
@@ -320,7 +304,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     } else {
       if (threadIdx.x == 0) {
         ptx::mbarrier_arrive_expect(bar(s.exchanged[parity]), at.slots * kTokens * 8);
-        if (rank == 0 && !is_lone) ptx::mbarrier_arrive_expect(bar(s.summed[parity]), at.slots * kTokens * 4);
+        if (rank == 0) ptx::mbarrier_arrive_expect(bar(s.summed[parity]), at.slots * kTokens * 4);
       }
       if (lane < cluster)
 #pragma unroll
@@ -331,9 +315,9 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
     // A row is read when its maxima are out: those of this CTA now, those of the others when they have come.
     const bool is_refilling = threadIdx.x == 0 && pass + kStages * step < valid_passes;
-    if (is_refilling && !(kPicked && k.is_multicast)) copy_rows(pass + kStages * step, parity);
+    if (!kIsMulticast && is_refilling) copy_rows(pass + kStages * step, parity);
     if (cluster > 1) ptx::mbarrier_wait(bar(s.exchanged[parity]), phase);
-    if (kPicked && is_refilling && k.is_multicast) copy_rows(pass + kStages * step, parity);
+    if (kIsMulticast && is_refilling) copy_rows(pass + kStages * step, parity);
     if (warp == 0 && rank == 0 && count > 0) finish_sums(pass - step, 1 - parity, (count - 1) / 2 % 2);
 
     uint32_t most1 = 0, most2 = 0;  // of the token lane % kTokens
@@ -385,8 +369,6 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
         uint32_t* to = &sum_slots[i * at.slots + slot];
         if (cluster == 1)
           *to = osum[i];
-        else if (is_lone)
-          ptx::reduce_add(reinterpret_cast<int32_t*>(k.a.out.sums + token0 + i), static_cast<int32_t>(osum[i]));
         else
           ptx::store_async_u32(ptx::map_to_cta(ptx::shared_address(to), 0), osum[i],
                                ptx::map_to_cta(bar(s.summed[parity]), 0));
@@ -401,7 +383,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     }
   }
   ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
-  if (warp == 0 && rank == 0 && count > 0 && !is_lone) finish_sums(pass - step, (count - 1) % 2, (count - 1) / 2 % 2);
+  if (warp == 0 && rank == 0 && count > 0) finish_sums(pass - step, (count - 1) % 2, (count - 1) / 2 % 2);
   const uint32_t zeros[4] = {0, 0, 0, 0};
   for (; pass < padded_tokens(m) / kTokens; pass += step)
 #pragma unroll
@@ -435,9 +417,9 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
   static const bool allowed = (allow_shared_bytes(kernel, kMostRowBytes), true);
   static_cast<void>(allowed);
   k.cluster = plan.cluster, k.cta_groups = plan.cta_groups;
-  k.stages = plan.ctas / plan.cluster * kTokens >= k.p.m ? 1 : kStages;
-  k.parts = plan.parts, k.is_multicast = plan.cluster > 1 && plan.is_multicast;
-  k.stages_gains = plan.stages_gains, k.sums_copied = plan.sums_copied;
+  constexpr bool kIsNormed = kSource == ActSource::rms_norm;
+  k.stages = kIsNormed && plan.ctas / plan.cluster * kTokens >= k.p.m ? 1 : kStages;
+  k.parts = plan.parts, k.part_channels = round_up((k.p.format.k_in + plan.parts - 1) / plan.parts, kGroup);
   const int warps = (plan.cta_groups + kWarpGroups * kUnits - 1) / (kWarpGroups * kUnits);
   const int threads = (warps + helper_warps(kSource, kTokens)) * 32;
   const int bytes = shared_layout(k, kPicked, kTokens, token_stride(kSource, kMostChannels), warps).bytes;
@@ -445,7 +427,7 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
   const int asked = plan.ctas <= plan.sms ? std::max(bytes, kThirdOfShared) : bytes;
   LaunchConfig config{plan.ctas, threads, asked, stream, plan.cluster, true};
   // Clusters do not fill every group of SMs. One more than run at once would run behind all others.
-  if (k.stages > 1 && plan.cluster > 2)
+  if (kIsNormed && k.stages > 1 && plan.cluster > 2)
     config.ctas = std::min(config.ctas, resident_clusters(kernel, config) * plan.cluster);
   launch_dependent(kernel, config, k);
 }
@@ -456,7 +438,7 @@ void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const Quanti
                                        const QuantizePlan& plan, cudaStream_t stream) {
   if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
   const ActFormat& f = p.format;
-  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, false, false, false};
+  const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, 0};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;
   switch (p.source) {
     case ActSource::rms_norm:

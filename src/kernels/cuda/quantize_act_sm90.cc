@@ -13,9 +13,8 @@ namespace {
 constexpr int kWarpGroups = 4;
 constexpr int kMostCtaGroups = 64;        // 16 warps of one group a lane
 constexpr int kMostWideGroups = 112;      // 14 warps of two: two CTAs an SM, whose rows fill its shared memory
-constexpr int kMostParts = 4;             // of a long row
 constexpr int kMostFewChannels = 8192;    // every CTA of a cluster reads all of them
-constexpr int kFewGroups = 1024;          // 4 MB of sectors
+constexpr int kFewGroups = 512;           // of all tokens: beyond, picking from global memory costs more than it saves
 constexpr int kSharedBytes = 227 * 1024;  // of an SM
 
 int multiprocessors() {
@@ -28,17 +27,15 @@ int multiprocessors() {
   return count;
 }
 
-// A warp a group and a cluster a token, as long as all of them run at once; cluster 8 at most.
+// A warp a group and a cluster a token, as long as all of them run at once.
 QuantizePlan plan_few(const QuantizeActProblem& p, int sms) {
   const int groups = p.format.num_groups();
   QuantizePlan plan;
-  if (p.source != ActSource::rms_norm || p.format.k_in > kMostFewChannels) return plan;
-  const auto cta_groups = [&](int cluster) { return (groups + cluster - 1) / cluster; };
-  while (cta_groups(plan.cluster) > kMostFewGroups || (plan.cluster < 4 && 2 * plan.cluster * p.m <= sms))
-    plan.cluster *= 2;
-  if (plan.cluster > 8 || plan.cluster * p.m > sms) return plan;
-  plan.tokens = 1, plan.is_few = true, plan.sms = sms;
-  plan.cta_groups = cta_groups(plan.cluster), plan.ctas = padded_tokens(p.m) * plan.cluster;
+  if (p.source != ActSource::rms_norm || p.format.k_in > kMostFewChannels || p.m * groups > kFewGroups) return plan;
+  const int cluster = 64 * p.m <= sms ? 8 : 4, cta_groups = (groups + cluster - 1) / cluster;
+  if (cta_groups > kMostFewGroups || cluster * p.m > sms) return plan;
+  plan.tokens = 1, plan.cluster = cluster, plan.cta_groups = cta_groups;
+  plan.ctas = padded_tokens(p.m) * cluster, plan.sms = sms, plan.is_few = true;
   return plan;
 }
 
@@ -62,28 +59,20 @@ QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permute
   plan.units = is_silu && p.m >= sms && groups > 2 * kWarpGroups ? 2 : 1;
   const int most = plan.units == 2 ? kMostWideGroups : kMostCtaGroups;
   while (plan.cluster * most < groups) plan.cluster *= 2;
-  // Few tokens: more SMs a token. A short normed row is summed by every CTA of its cluster, which pays for fewer; a
-  // long one is copied once for all of them.
-  const bool is_long = is_normed && f.k_in > 8192;
-  const int most_cluster = is_normed && !is_long ? 4 : 8, share = !is_normed ? 2 : (is_long ? 4 : 6);
+  // Few tokens: more SMs a token. A normed row is summed by every CTA of its cluster, which pays for fewer.
+  const bool is_long = is_normed && f.k_in > kMostPairChannels;
+  const int most_cluster = is_normed && !is_long ? 4 : 8, share = is_normed ? 6 : 2;
   while (plan.cluster < most_cluster && share * plan.cluster * p.m <= sms && groups > plan.cluster * kWarpGroups)
     plan.cluster *= 2;
   const int step = kWarpGroups * plan.units;
   plan.cta_groups = round_up((groups + plan.cluster - 1) / plan.cluster, step);
-  if (is_long) {
-    plan.is_multicast = plan.cluster > 1;
-    plan.sums_copied = true;
-    plan.parts = plan.tokens == 1 ? kMostParts : 1;
-  }
+  if (is_long) plan.parts = kMostParts;
   const int cta_bytes = quantize_shared_bytes_sm90(p, is_permuted, plan, 2);
   if (plan.cluster > 8 || cta_bytes > kMostRowBytes) return {};
   const int warps = plan.cta_groups / step + (is_normed ? (plan.tokens == 2 ? 1 : 4) : 0);
   const int per_sm = std::max(1, std::min(kSharedBytes / cta_bytes, (is_picked ? 20 : 28) / warps));
   const int passes = padded_tokens(p.m) / plan.tokens;
   plan.ctas = std::min(passes, std::max(1, sms * per_sm / plan.cluster)) * plan.cluster;
-  // Picked from memory a gain costs a sector of the L2's bandwidth, staged it costs two waits more.
-  const bool is_lone = plan.ctas / plan.cluster * plan.tokens >= p.m;
-  plan.stages_gains = is_normed && !(is_lone && (plan.cluster >= 4 || p.m * groups <= kFewGroups));
   return plan;
 }
 

@@ -15,20 +15,19 @@ void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& ar
 constexpr int kMostRowBytes = 227 * 1024;  // of shared memory of a CTA
 constexpr int kMostFewGroups = 16;         // of a CTA with a warp a group
 constexpr int kMostPairChannels = 14336;   // of the normed rows of which a pass takes two
+constexpr int kMostParts = 4;              // of a row
 
 // How the kernel that keeps rows in registers deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups
 // each; a lane holds 16 channels of `units` groups of each of `tokens` tokens.
 struct QuantizePlan {
   int tokens = 0, units = 1, cluster = 1, cta_groups = 0, ctas = 0, sms = 0;
-  // Of picked rows. is_multicast: a CTA copies its share of a row for the whole cluster; parts: a row comes in this
-  // many. Of normed rows: gains are picked from shared memory; one token's squares are summed from there.
-  int parts = 1;
-  bool is_multicast = false, stages_gains = false, sums_copied = false;
+  int parts = 1;  // that a normed row comes in (one token a pass); from 2 on its squares are summed where they come
   bool is_few = false;  // a warp a group and a cluster a token, for few normed rows
 };
 // tokens = 0: the row is one for the other kernel (permuted SiLU-mul, pieces of less than 16 bytes, too long).
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms);
-// plan.is_few: normed rows, a CTA for every padded token and rank, up to kMostFewGroups groups a CTA.
+// plan.is_few: normed rows, clusters of 2 to 8 (its CTAs send each other stores that only launches with clusters may
+// send), a CTA for every padded token and rank, up to kMostFewGroups groups a CTA.
 void launch_quantize_act_few_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
                                   cudaStream_t stream);
 // Shared memory of a CTA under a plan; stages: rows of a token that it holds, 1 or 2. At most kMostRowBytes.

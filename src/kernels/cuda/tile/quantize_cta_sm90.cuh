@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/quantize_act_sm90.h"
 #include "kernels/cuda/tile/quantize_units.cuh"
 
 namespace comet::cuda {
@@ -13,15 +14,12 @@ struct ResidentArgs {
   ScaleConstants scales;
   float hadamard_scale;
   int cluster, cta_groups;
-  int stages;  // 1 where no CTA has a second pass
-  // Of picked rows: copied once for the cluster, in this many parts; gains through shared memory; squares from there.
-  int parts;
-  bool is_multicast, stages_gains, sums_copied;
+  int stages;                // 1 where no CTA has a second pass
+  int parts, part_channels;  // of a normed row; from 2 parts on its squares are summed from shared memory
 };
 
 constexpr int kConsumersBarrier = 1, kHelpersBarrier = 2, kReadBarrier = 3;  // the last: of stage 0; 4: of stage 1
 constexpr int kStages = 2;
-constexpr int kMostParts = 4;
 
 // Bytes of a channel of the row, and whether channels are picked one by one.
 constexpr int channel_bytes(ActSource source) { return source == ActSource::bf16 ? 2 : 4; }
@@ -78,13 +76,6 @@ __device__ __forceinline__ void stage_gains(const void* from, int n, int threads
     const Four v = *reinterpret_cast<const Four*>(gain + i);
     *reinterpret_cast<float4*>(to + i) = {to_float(v.v[0]), to_float(v.v[1]), to_float(v.v[2]), to_float(v.v[3])};
   }
-}
-
-// Channels that are negative have gain 0.
-template <typename T>
-__device__ __forceinline__ void pick_gains(const T* from, const int (&channels)[kUnit], float (&gain)[kUnit]) {
-#pragma unroll
-  for (int i = 0; i < kUnit; ++i) gain[i] = channels[i] < 0 ? 0.0f : to_float(from[channels[i]]);
 }
 
 // How a group's codes become bytes. Two codes lie in the 16-bit halves of a register: one instruction adds L and clamps
