@@ -180,7 +180,9 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
         EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);
         EXPECT_LE(plan.tokens * plan.units, 2);
         EXPECT_LE(plan.parts, plan.tokens == 1 && source == ActSource::rms_norm ? kMostParts : 1);
-        if (plan.is_few) EXPECT_GT(plan.cluster, 1);
+        if (plan.is_few) {
+          EXPECT_GT(plan.cluster, 1);
+        }
       }
 }
 
