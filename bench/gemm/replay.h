@@ -13,6 +13,7 @@ namespace comet::cuda {
 // A timed thing: launch(i) enqueues it once on the i-th copy of its data.
 struct Replay {
   std::function<void(int)> launch;
+  bool in_order = false;       // a kernel begins when the one in front has ended, whatever its launch allows
   double us = 0.0, mhz = 0.0;  // medians; mhz: of an SM right behind a replay, 0 where not asked for
 };
 

@@ -60,6 +60,8 @@ class BenchGemm(unittest.TestCase):
             (["--m", "0"], 1, "--m 0: expected 1 to 65536"),
             (["--m", "many"], 2, "--m"),
             (["--resume"], 1, "--resume goes with --json"),
+            (["--ablation"], 1, "in the program comet-bench-gemm only"),
+            (["--ablation", "--sweep"], 1, "--ablation has neither"),
             (["--from", self.folder / "no.json"], 2, "no.json"),
             (["--from", self.write("bad.json", {"shape": "a"})], 1, "bad.json: not what comet bench gemm writes"),
         ):

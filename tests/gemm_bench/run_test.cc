@@ -191,6 +191,10 @@ TEST_F(Run, OptionsThatCannotBe) {
   EXPECT_THAT(refuses([](auto& o) { o.json = "/nowhere/a.json"; }), HasSubstr("there is no folder /nowhere"));
   EXPECT_THAT(refuses([](auto& o) { o.plot = "/nowhere/a.svg"; }), HasSubstr("cannot write /nowhere/a.svg"));
   EXPECT_THAT(refuses([](auto& o) { o.shapes = {"8C"}; }), HasSubstr("--shapes 8C"));
+  EXPECT_THAT(refuses([](auto& o) { o.ablation = o.sweep = true; }), HasSubstr("--ablation has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.ablation = o.resume = true; }), HasSubstr("--ablation has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.ablation = true, o.plot = "a.svg"; }), HasSubstr("--ablation has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.ablation = true, o.from = {"a.json"}; }), HasSubstr("--ablation has neither"));
   EXPECT_THAT(refuses([](auto& o) { o.quantize = true, o.plot = "a.svg"; }), HasSubstr("--quantize"));
   EXPECT_TRUE(asked_.empty());
 }
@@ -210,6 +214,16 @@ TEST(Meter, NamesWhatIsMissing) {
   } catch (const Unsupported& e) {
     EXPECT_THAT(e.what(), testing::AnyOf(HasSubstr("needs a Hopper GPU"), HasSubstr("cmake -DCOMET_CUDA=ON")));
     EXPECT_THAT(e.what(), testing::Not(HasSubstr("\n")));
+  }
+}
+
+// As in every program but comet-bench-gemm, GPU or not.
+TEST(Ablation, IsNotInTheLibrary) {
+  try {
+    measure_ablation({}, [](const std::string&) {});
+    FAIL() << "it was measured";
+  } catch (const Unsupported& e) {
+    EXPECT_THAT(e.what(), HasSubstr("in the program comet-bench-gemm only"));
   }
 }
 

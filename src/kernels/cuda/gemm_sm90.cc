@@ -16,8 +16,10 @@ const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t co
   throw Error(fmt::format("no GEMM kernel has a tile of {} tokens and {} sides", plan.tile_m, plan.sides));
 }
 
-GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
-                           const GemmWorkspace& workspace) {
+}  // namespace
+
+GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
+                                const GemmWorkspace& workspace) {
   COMET_CHECK(args.a.layout == ActLayout::tiles_sm90, "activations are not in tiles_sm90 order");
   COMET_CHECK((plan.tile_m == 0) == (p.m <= kMaxGemvTokens), "m = {} with tiles of {}", p.m, plan.tile_m);
   COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");
@@ -42,13 +44,11 @@ GemmKernelArgs kernel_args(const GemmProblem& p, const GemmArgs& args, const Gem
   return k;
 }
 
-}  // namespace
-
 void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
   static constexpr std::array kernels = {&kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,  &kGemmW4axM64Sides,
                                          &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM192, &kGemmW4axM256};
-  const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
+  const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }
@@ -56,7 +56,7 @@ void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
 void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
   static constexpr std::array kernels = {&kGemmW8a8M32, &kGemmW8a8M128, &kGemmW8a8M256};
-  const GemmKernelArgs k = kernel_args(p, args, plan, workspace);
+  const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w8a8(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }

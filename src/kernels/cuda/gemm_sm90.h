@@ -21,6 +21,11 @@ void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
 void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream);
 
+// What the kernels get; for launches of them other than these.
+struct GemmKernelArgs;
+GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
+                                const GemmWorkspace& workspace);
+
 // Canonical device arrays (see W4axWeights, W8Weights) -> packed_weight_bytes(n, k, unit) bytes.
 void pack_w4ax_sm90(const W4axWeights& device_weights, void* packed, cudaStream_t stream);
 void pack_w8_sm90(const W8Weights& device_weights, void* packed, cudaStream_t stream);

@@ -44,6 +44,12 @@ __device__ __forceinline__ uint2 load_shared_v2(uint32_t address) {
   return v;
 }
 
+__device__ __forceinline__ uint32_t load_shared_u8(uint32_t address) {
+  uint16_t v;  // the narrowest register
+  asm volatile("ld.shared.u8 %0, [%1];" : "=h"(v) : "r"(address));
+  return v;
+}
+
 __device__ __forceinline__ uint32_t load_shared_u16(uint32_t address) {
   uint16_t v;
   asm volatile("ld.shared.u16 %0, [%1];" : "=h"(v) : "r"(address));
