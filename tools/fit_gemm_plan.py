@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [PLANS.json]
 
-The file holds what `comet-bench-gemm --sweep` printed (docs/results/gemm_plans_h200.json). Prints the constants and,
-for every problem, how much slower the plan that the model picks is than the best one timed.
+The file is docs/results/gemm_plans_h200.json or what `comet bench gemm --sweep --share4 0 --json FILE` wrote. Prints
+the constants and, for every problem, how much slower the plan that the model picks is than the best one timed.
 """
 
 import json
@@ -44,6 +44,20 @@ def ceil_div(a, b):
 
 def per_sm(tile_m):
     return 2 if tile_m <= 64 else 1
+
+
+def read_rows(path):
+    """Rows as in gemm_plans_h200.json; of a file of the bench, one for each plan that it timed."""
+    rows = json.loads(path.read_text())["rows"]
+    if not isinstance(rows[0], dict):
+        return rows
+    names = ("tile_m", "sides", "ctas", "full", "owned", "range", "cluster", "us")
+    plans = {
+        tuple([row["shape"], row["m"], row["n"], row["k"], *(plan[name] for name in names)])
+        for row in rows
+        for plan in row.get("sweep", [])
+    }
+    return sorted(plans)
 
 
 def is_offered(row):
@@ -133,7 +147,7 @@ def fit(rows, seeds=6):
 def main():
     root = Path(__file__).resolve().parents[1]
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs/results/gemm_plans_h200.json"
-    rows = [row for row in json.loads(path.read_text())["rows"] if is_offered(row) and row[1] <= 8 * row[4]]
+    rows = [row for row in read_rows(path) if is_offered(row) and row[1] <= 8 * row[4]]
     constants = fit(rows)
     for name, value in constants.items():
         print(f"{name:14s} {value:.4g}")
