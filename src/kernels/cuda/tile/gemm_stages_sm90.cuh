@@ -35,14 +35,6 @@ constexpr int kTokenSlots = 2;  // per-token values of this tile and the next
 // Groups of a stage: two where shared memory has room, which halves what a group costs in barriers.
 constexpr int stage_groups(int tile_m) { return tile_m == 96 || tile_m == 128 ? 2 : 1; }
 
-constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
-
-// What the sum of a tile over `ranks` CTAs needs of a CTA's ring: its sides' parts, then what others leave it.
-constexpr int sum_bytes(int tile_m, int sides, int ranks) {
-  const int units = tile_m / kUnitTokens, owned = (units + sides * ranks - 1) / (sides * ranks);
-  return sides * kSideWarps * kPartBytes * (units + (ranks - 1) * sides * owned);
-}
-
 // Byte offsets in dynamic shared memory, which starts at a multiple of 1024.
 template <class Weights, int kTileM, int kStages, int kSides>
 struct GemmShared {
@@ -79,12 +71,6 @@ struct GemmShared {
 struct TilePlace {
   int token0, strip0, tokens;  // tokens: rounded up to blocks of 8
 };
-
-// Those who add up a tile, each some units of it: sides of CTAs of a cluster. Party = rank * sides + side.
-__device__ __forceinline__ int first_unit(const GemmKernelArgs& args, int party) { return args.unit_begin[party]; }
-__device__ __forceinline__ int num_units(const GemmKernelArgs& args, int party) {
-  return args.unit_begin[party + 1] - args.unit_begin[party];
-}
 
 template <int kTileM>
 __device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
