@@ -9,17 +9,11 @@
 
 #include "bench/gemm/device_array.h"
 #include "kernels/backend.h"
+#include "kernels_cuda/device.h"
 #include "kernels_cuda/gemm_samples.h"
 
 namespace comet::cuda {
 namespace {
-
-bool has_ampere_or_newer() {
-  int count = 0, major = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return false;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return major >= 8;
-}
 
 DeviceSm80 this_device() {
   DeviceSm80 d;

@@ -9,17 +9,11 @@
 #include "bench/gemm/device_array.h"
 #include "kernels/backend.h"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels_cuda/device.h"
 #include "kernels_cuda/gemm_samples.h"
 
 namespace comet::cuda {
 namespace {
-
-bool has_hopper() {
-  int count = 0, major = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return false;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return major == 9;
-}
 
 int num_sms() {
   int n = 0;

@@ -13,18 +13,12 @@
 #include "base/check.h"
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/gemm_sm80.h"
+#include "kernels_cuda/device.h"
 #include "kernels_cuda/quantize_samples.h"
 #include "quant/fp32.h"
 
 namespace comet::cuda {
 namespace {
-
-bool has_ampere_or_newer() {
-  int count = 0, major = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return false;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return major >= 8;
-}
 
 constexpr int kPoison = 0x55;
 

@@ -11,18 +11,12 @@
 
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels_cuda/device.h"
 #include "kernels_cuda/quantize_samples.h"
 #include "quant/fp32.h"
 
 namespace comet::cuda {
 namespace {
-
-bool has_hopper() {
-  int count = 0, major = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) return false;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  return major == 9;
-}
 
 // Plans that must give the same, beside the one that is chosen: any cluster whose CTAs the row fits, few and many CTAs,
 // one and two tokens or groups a lane, rows in one part and in several.
