@@ -7,15 +7,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
+#include <cstring>
 
 #include "base/check.h"
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/gemm_sm80.h"
 #include "kernels_cuda/device.h"
+#include "kernels_cuda/quantize_gates.h"
 #include "kernels_cuda/quantize_samples.h"
-#include "quant/fp32.h"
 
 namespace comet::cuda {
 namespace {
@@ -225,41 +225,11 @@ TEST(QuantizeActAxSm80, ThousandRepeatsAreIdentical) {
   }
 }
 
-// A row of one gate each: the scale shows the last bit of silu(gate) * up but where the division by L hides it.
 TEST(QuantizeActAxSm80, EveryGate) {
   if (!has_ampere_or_newer()) GTEST_SKIP() << "no GPU of compute capability 8.0 or newer";
-  constexpr int kRows = 65536, kIn = kGroup;
-  const StepsSm80 steps = make_steps_sm80(kIn, 0, 8);
-  for (const float up : {1.0f, 1.40625f, 1.859375f}) {
-    std::vector<bf16> x(static_cast<size_t>(kRows) * 2 * kIn);
-    for (int t = 0; t < kRows; ++t) {
-      x[static_cast<size_t>(t) * 2 * kIn + t % kIn].bits = static_cast<uint16_t>(t);
-      x[static_cast<size_t>(t) * 2 * kIn + kIn + t % kIn] = to_bf16(up);
-    }
-    const DeviceArray<bf16> device_x(x);
-    const DeviceArray<int8_t> values(packed_act_bytes_sm80(steps, kRows));
-    const DeviceArray<uint8_t> multipliers(kRows);
-    const DeviceArray<float> scales(kRows);
-    const DeviceArray<int32_t> factors(kRows);
-    const DeviceArray<uint32_t> sums(kRows), errors(kRows);
-    QuantizeActArgs args;
-    args.x = device_x.data();
-    args.out = {ActLayout::packed_sm80, values.data(), multipliers.data(), nullptr,
-                factors.data(),         scales.data(), sums.data()};
-    args.row_errors = errors.data();
-    args.error_tag = 1;
-    quantize_act_ax_sm80({kRows, {kIn, kIn, 0, 8, false, 1.0f, 1.0f}, ActSource::silu_mul}, args, nullptr);
-    COMET_CUDA_CHECK(cudaDeviceSynchronize());
-    const auto got = scales.to_host();
-    const auto bad = errors.to_host();
-    int wrong = 0;
-    for (int t = 0; t < kRows; ++t) {
-      const float v = silu(to_float(x[static_cast<size_t>(t) * 2 * kIn + t % kIn])) * up;
-      const float want = is_finite(v) ? token_scales(0.0f, std::fabs(v), 1.0f, 1.0f, 127, 1).sx : 0.0f;
-      wrong += got[t] != want || (bad[t] != 0) != !is_finite(v);
-    }
-    EXPECT_EQ(wrong, 0) << "up " << up;
-  }
+  const DeviceArray<int8_t> values(packed_act_bytes_sm80(make_steps_sm80(kGroup, 0, 8), kGates));
+  const DeviceArray<uint8_t> multipliers(kGates);
+  check_every_gate(quantize_act_ax_sm80, ActLayout::packed_sm80, values.data(), multipliers.data());
 }
 
 TEST(QuantizeActAxSm80, BadInputIsRefused) {

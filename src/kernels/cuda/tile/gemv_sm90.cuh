@@ -22,6 +22,11 @@ constexpr int kPair = 2;          // strips of a chunk
 constexpr int kMaxPassPairs = 2;  // that a CTA computes together
 constexpr int kMaxPassStrips = kPair * kMaxPassPairs;
 
+// Of a row's first groups, those that a warp takes: warp, warp + kGemvWarps, .. None: 0 or less.
+__device__ __forceinline__ int steps_of_warp(int groups, int warp) {
+  return (groups - warp + kGemvWarps - 1) / kGemvWarps;
+}
+
 // Byte offsets in dynamic shared memory.
 template <class Weights, int kBlocks>
 struct GemvShared {
@@ -229,7 +234,7 @@ struct Gemv {
       f.scale[i] = token < args.m ? args.scales[token] : 0.0f;
     }
     RingCursor<Shared::kSlots> ring;
-    const int region1_steps = (args.num_int8_groups - warp + kGemvWarps - 1) / kGemvWarps;  // none: 0 or less
+    const int region1_steps = steps_of_warp(args.num_int8_groups, warp);
     for (int first_pair = strip_begin / kPair; first_pair < end_pair; first_pair += kMaxPassPairs) {
       const int pairs = pass_pairs(first_pair);
       int32_t acc[kMaxPassStrips][kBlocks][4] = {};
@@ -285,7 +290,7 @@ __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
                                               lane,
                                               static_cast<int>(strips * cta / ctas),
                                               static_cast<int>(strips * (cta + 1) / ctas),
-                                              (args.schedule.groups - warp + kGemvWarps - 1) / kGemvWarps};
+                                              steps_of_warp(args.schedule.groups, warp)};
   if (lane < Shared::kSlots) ptx::mbarrier_init(gemv.full(lane), 1);
   ptx::fence_mbarrier_init();
   __syncwarp();

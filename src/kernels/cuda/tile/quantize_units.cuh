@@ -150,13 +150,7 @@ constexpr uint32_t kPlainGate = 0x42a0;  // 80 as bf16
 __device__ __forceinline__ float silu_plain(float x) {
   const float power = -x * kLog2E;
   const float rounded = power + kRoundToInt, f = power - (rounded - kRoundToInt);
-  float p = 0x1.5c10d4p-10f;
-  p = fmaf(f, p, 0x1.3cee66p-7f);
-  p = fmaf(f, p, 0x1.c6b64ep-5f);
-  p = fmaf(f, p, 0x1.ebf9aep-3f);
-  p = fmaf(f, p, 0x1.62e42ap-1f);
-  p = fmaf(f, p, 1.0f);
-  const float d = 1.0f + float_from_bits(float_bits(p) + (float_bits(rounded) << 23));
+  const float d = 1.0f + float_from_bits(float_bits(exp2_fraction(f)) + (float_bits(rounded) << 23));
   const float inverse = ptx::approximate_reciprocal(d);
 #if __CUDA_ARCH__ == 900
   const float q = x * inverse;
