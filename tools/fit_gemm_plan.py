@@ -34,6 +34,7 @@ START = {
     "sides": 1.0,
     "sides32": 0.18,
     "sides64": 0.2,
+    "rows192": 0.48,
 }
 SMS, CLUSTER_SHARE, BYTES_PER_US = 132, 0.82, 4.1e6
 
@@ -51,7 +52,7 @@ def read_rows(path):
     rows = json.loads(path.read_text())["rows"]
     if not isinstance(rows[0], dict):
         return rows
-    names = ("tile_m", "sides", "ctas", "full", "owned", "range", "cluster", "us")
+    names = ("tile_m", "sides", "rows", "ctas", "full", "owned", "range", "cluster", "us")
     plans = {
         tuple([row["shape"], row["m"], row["n"], row["k"], *(plan[name] for name in names)])
         for row in rows
@@ -62,36 +63,35 @@ def read_rows(path):
 
 def is_offered(row):
     """Clusters of three or more above this share of the machine are never candidates."""
-    _, _, _, _, tile_m, sides, ctas, _, _, _, cluster, _ = row
+    _, _, _, _, tile_m, sides, _, ctas, _, _, _, cluster, _ = row
     room = SMS * (1 if sides == 2 else per_sm(tile_m))
     return tile_m > 0 and not (cluster > 2 and ctas > CLUSTER_SHARE * room)
 
 
 def predicted_us(c, row):
     """gemm_plan.cc: predicted_us()."""
-    _, m, n, k, tile_m, sides, ctas, whole, owned, run, cluster, _ = row
-    groups, tiles_n = k // 128, ceil_div(n, 128)
+    _, m, n, k, tile_m, sides, rows, ctas, whole, owned, run, cluster, _ = row
+    groups, tiles_n = k // 128, ceil_div(n, rows)
     paired = tile_m <= 64 and ctas > SMS
     kind = "sides" if sides == 2 else "paired" if paired else "alone"
-    stage, epilogue = c[f"{kind}{tile_m}"], c["epilogue"] * tile_m
+    stage, epilogue = c[f"rows{rows}" if rows > 128 else f"{kind}{tile_m}"], c["epilogue"] * tile_m
+    busy = 0.0 if sides == 2 else ceil_div(whole, ctas) * (groups * stage + epilogue)
     if cluster > 1 or sides == 2:
-        busy = (
+        busy += (
             ceil_div(groups, cluster) * stage
             + c["sides" if sides == 2 else "cluster"]
             + c["cluster_cta"] * cluster
             + c["cluster_token"] * tile_m * (cluster - 1) / cluster
             + epilogue / min(cluster * sides, tile_m // 16)
         )
-    else:
-        busy = ceil_div(whole, ctas) * (groups * stage + epilogue)
-        if run:
-            parts = ceil_div(run, groups - owned)
-            helper = run * stage + (c["split"] + c["leave_token"] * tile_m) * parts
-            adds = c["split"] + c["add_token"] * tile_m + epilogue
-            if whole:  # helpers have long left their parts
-                busy += max(owned * stage + adds, helper) * c["split_stage"]
-            else:
-                busy += max(owned * stage, helper) * c["split_stage"] + adds
+    elif run:
+        parts = ceil_div(run, groups - owned)
+        helper = run * stage + (c["split"] + c["leave_token"] * tile_m) * parts
+        adds = c["split"] + c["add_token"] * tile_m + epilogue
+        if whole:  # helpers have long left their parts
+            busy += max(owned * stage + adds, helper) * c["split_stage"]
+        else:
+            busy += max(owned * stage, helper) * c["split_stage"] + adds
     memory = (ceil_div(n, 16) * groups * 1040 + c["token_byte"] * tiles_n * m * k) / BYTES_PER_US
     return c["launch"] + (busy**4 + memory**4) ** 0.25
 

@@ -54,20 +54,21 @@ constexpr int product_stages(int tile_m, int sides) { return tile_m == 128 ? 4 :
 constexpr int product_ctas_per_sm(int tile_m, int sides) { return tile_m == 64 && sides == 1 ? 2 : 1; }
 
 template <class Weights, int kTileM, int kStages, int kSides>
-__global__ void __launch_bounds__(gemm_threads(kTileM, kSides), product_ctas_per_sm(kTileM, kSides))
+__global__ void __launch_bounds__(gemm_threads(kTileM, kSides, kTileRows), product_ctas_per_sm(kTileM, kSides))
     gemm_w4ax_ablation(const __grid_constant__ GemmKernelArgs args) {
-  gemm_sm90<Weights, kTileM, kStages, kSides>(args);
+  gemm_sm90<Weights, kTileM, kStages, kSides, kTileRows>(args);
 }
 
 template <class Weights, int kTileM, int kSides, bool kOneStage>
 void launch_ablation_tile(const GemmKernelArgs& args, const LaunchShape& shape) {
   constexpr int kStages = kOneStage ? kSides : product_stages(kTileM, kSides);
-  constexpr int kShared = GemmShared<Weights, kTileM, kStages, kSides>::kBytes;
+  constexpr int kShared = GemmShared<Weights, kTileM, kStages, kSides, kTileRows>::kBytes;
   static_assert((kShared + 1024) * product_ctas_per_sm(kTileM, kSides) <= 228 * 1024, "CTAs do not fit an SM");
   auto* kernel = gemm_w4ax_ablation<Weights, kTileM, kStages, kSides>;
   static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
   static_cast<void>(allowed);
-  launch_dependent(kernel, {shape.ctas, gemm_threads(kTileM, kSides), kShared, shape.stream, args.schedule.cluster},
+  launch_dependent(kernel,
+                   {shape.ctas, gemm_threads(kTileM, kSides, kTileRows), kShared, shape.stream, args.schedule.cluster},
                    args);
 }
 

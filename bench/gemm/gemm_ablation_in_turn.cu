@@ -10,10 +10,10 @@ struct InTurnW4 : WeightsW4 {};
 struct OneStageW4 : WeightsW4 {};
 
 template <class Weights, int kTileM, int kStages, int kSides>
-__device__ __forceinline__ void mainloop_in_turn(const GemmConsumer<Weights, kTileM, kStages, kSides>& c,
+__device__ __forceinline__ void mainloop_in_turn(const GemmConsumer<Weights, kTileM, kStages, kSides, kTileRows>& c,
                                                  int32_t (&acc)[kTileM / 2], const Work& work,
                                                  RingCursor<kStages>& ring, const RingCursor<kTokenSlots>& slots) {
-  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides, kTileRows>;
   const int first = work.begin + (kSides == 1 ? 0 : c.at.side);
   const int region1_end = first < c.args.num_int8_groups ? min(c.args.num_int8_groups, work.end) : -1;
   uint32_t a[16];
@@ -40,47 +40,46 @@ __device__ __forceinline__ void mainloop_in_turn(const GemmConsumer<Weights, kTi
 
 // As much memory as the product has, so that as many CTAs fit an SM and a cluster has room to add up.
 template <int kTileM, int kSides>
-struct GemmShared<OneStageW4, kTileM, kSides, kSides>
-    : GemmShared<WeightsW4, kTileM, product_stages(kTileM, kSides), kSides> {};
+struct GemmShared<OneStageW4, kTileM, kSides, kSides, kTileRows>
+    : GemmShared<WeightsW4, kTileM, product_stages(kTileM, kSides), kSides, kTileRows> {};
 
 template <>
-__device__ __forceinline__ void GemmConsumer<InTurnW4, 64, 5, 1>::mainloop(int32_t (&acc)[32], const Work& work,
-                                                                           RingCursor<5>& ring,
-                                                                           const RingCursor<kTokenSlots>& slots) const {
+__device__ __forceinline__ void GemmConsumer<InTurnW4, 64, 5, 1, kTileRows>::mainloop(
+    int32_t (&acc)[32], const Work& work, RingCursor<5>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<InTurnW4, 64, 10, 2>::mainloop(
+__device__ __forceinline__ void GemmConsumer<InTurnW4, 64, 10, 2, kTileRows>::mainloop(
     int32_t (&acc)[32], const Work& work, RingCursor<10>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<InTurnW4, 128, 4, 1>::mainloop(
+__device__ __forceinline__ void GemmConsumer<InTurnW4, 128, 4, 1, kTileRows>::mainloop(
     int32_t (&acc)[64], const Work& work, RingCursor<4>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<InTurnW4, 256, 5, 1>::mainloop(
+__device__ __forceinline__ void GemmConsumer<InTurnW4, 256, 5, 1, kTileRows>::mainloop(
     int32_t (&acc)[128], const Work& work, RingCursor<5>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<OneStageW4, 64, 1, 1>::mainloop(
+__device__ __forceinline__ void GemmConsumer<OneStageW4, 64, 1, 1, kTileRows>::mainloop(
     int32_t (&acc)[32], const Work& work, RingCursor<1>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<OneStageW4, 64, 2, 2>::mainloop(
+__device__ __forceinline__ void GemmConsumer<OneStageW4, 64, 2, 2, kTileRows>::mainloop(
     int32_t (&acc)[32], const Work& work, RingCursor<2>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<OneStageW4, 128, 1, 1>::mainloop(
+__device__ __forceinline__ void GemmConsumer<OneStageW4, 128, 1, 1, kTileRows>::mainloop(
     int32_t (&acc)[64], const Work& work, RingCursor<1>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }
 template <>
-__device__ __forceinline__ void GemmConsumer<OneStageW4, 256, 1, 1>::mainloop(
+__device__ __forceinline__ void GemmConsumer<OneStageW4, 256, 1, 1, kTileRows>::mainloop(
     int32_t (&acc)[128], const Work& work, RingCursor<1>& ring, const RingCursor<kTokenSlots>& slots) const {
   mainloop_in_turn(*this, acc, work, ring, slots);
 }

@@ -26,7 +26,11 @@ using gemm_bench::Shape;
 constexpr int kLeastTokensF8 = 16, kLeastTokensS8 = 17;  // of cuBLASLt: fp8 is padded to it, int8 left out
 
 std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
-  if (p.m <= kMaxGemvTokens) return {gemv_plan(p, sms), gemv_plan(p, 2 * sms)};
+  if (p.m <= kMaxGemvTokens) {
+    std::vector<GemmPlan> plans = {gemv_plan(p, sms), gemv_plan(p, 2 * sms)};
+    plans[1].is_next_early = true;
+    return plans;
+  }
   std::vector<GemmPlan> plans = candidate_plans(p, w4ax_tiles_sm90(), sms);
   std::erase_if(plans, [&](const GemmPlan& plan) {
     return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
@@ -175,6 +179,7 @@ class MeterSm90 final : public gemm_bench::Meter {
            {"plan", to_string(plan)},
            {"tile_m", plan.tile_m},
            {"sides", plan.sides},
+           {"rows", plan.rows},
            {"ctas", plan.ctas},
            {"full", plan.schedule.full_tiles},
            {"owned", plan.schedule.owned_groups},

@@ -16,7 +16,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
   SCOPED_TRACE(to_string(plan));
   const Schedule& s = plan.schedule;
   ASSERT_GE(s.tiles_m * plan.tile_m, p.m);
-  ASSERT_GE(s.tiles_n * 128, p.n);
+  ASSERT_GE(s.tiles_n * plan.rows, p.n);
   std::vector<int> seen(static_cast<size_t>(s.tiles_m) * s.tiles_n * s.groups);
   std::map<int, std::set<int>> helpers;
   for (int cta = 0; cta < plan.ctas; ++cta) {
@@ -34,7 +34,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
       }
       EXPECT_LT(cta, plan.ctas - splits);
       helpers[split].insert(cta);
-      EXPECT_LE((split + 1) * size_t{128} * plan.tile_m * 4, plan.partial_bytes());
+      EXPECT_LE((split + 1) * static_cast<size_t>(plan.rows) * plan.tile_m * 4, plan.partial_bytes());
     }
     EXPECT_GT(count, 0) << "CTA " << cta << " has no work";
   }
@@ -50,6 +50,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
 }
 
 TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
+  int pair_tails = 0;
   for (const int m : {17, 33, 64, 200, 257, 1024, 4096})
     for (const auto& [n, k] :
          {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
@@ -63,7 +64,10 @@ TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
           for (const bool split : {false, true})
             for (int per_sm = 1; tile.sides == 1 && per_sm <= tile.ctas_per_sm; ++per_sm)
               expect_exact_cover(p, tile_plan(p, tile, sms * per_sm, split));
+        for (const TileChoice& tile : w4ax_tiles_sm90())
+          if (has_pair_tail(p, tile, sms)) expect_exact_cover(p, pair_tail_plan(p, tile, sms)), ++pair_tails;
       }
+  EXPECT_GT(pair_tails, 20);
 }
 
 TEST(GemmPlan, FewTokensTakeTheGemv) {

@@ -112,8 +112,11 @@ std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
   for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
     for (const int cluster : {1, 2, 3, 4, 8})
       if (cluster >= 3 - tile.sides && cluster * tile.sides <= p.k / kGroup &&
-          cluster <= max_cluster(tile.tile_m, tile.sides))
+          cluster <= max_cluster(tile.tile_m, tile.sides, tile.rows))
         plans.push_back(cluster_plan(p, tile, cluster));
+  for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
+    for (const int ctas : {2, 4, 7, num_sms()})
+      if (has_pair_tail(p, tile, ctas)) plans.push_back(pair_tail_plan(p, tile, ctas));
   return plans;
 }
 

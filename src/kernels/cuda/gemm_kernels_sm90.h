@@ -22,10 +22,11 @@ struct GemmKernelArgs {
   int m = 0, n = 0, num_int8_groups = 0;
   GemmOutput output = GemmOutput::bf16;
   Schedule schedule;
+  bool is_next_early = false;                 // gemv: as in GemmPlan
   uint8_t unit_begin[kMostParties + 1] = {};  // party p of a tile finishes the units of 16 tokens from [p] to [p + 1]
   uint8_t most_units = 0;                     // of a party
-  int32_t* partials = nullptr;   // of split tiles: [split tile][2 warpgroups][tile_m / 2][128], zero between launches
-  uint32_t* counters = nullptr;  // [split tile][2 warpgroups], zero between launches
+  int32_t* partials = nullptr;   // of split tiles: [split tile][warpgroup][tile_m / 2][128], zero between launches
+  uint32_t* counters = nullptr;  // [split tile][warpgroup], zero between launches
 };
 
 struct LaunchShape {
@@ -33,15 +34,16 @@ struct LaunchShape {
   cudaStream_t stream = nullptr;
 };
 
-// One entry per (weights, tile_m, sides): gemm_<scheme>_sm90_m<tile_m>.cu.
+// One entry per (weights, tile_m, sides, rows): gemm_<scheme>_sm90_m<tile_m>.cu.
 struct GemmTileKernel {
   int tile_m;
   int sides;
+  int rows;
   void (*launch)(const GemmKernelArgs&, const LaunchShape&);
 };
 
 extern const GemmTileKernel kGemmW4axM32, kGemmW4axM32Sides, kGemmW4axM64, kGemmW4axM64Sides, kGemmW4axM96,
-    kGemmW4axM128, kGemmW4axM192, kGemmW4axM256;
+    kGemmW4axM128, kGemmW4axM128Rows192, kGemmW4axM192, kGemmW4axM256;
 extern const GemmTileKernel kGemmW8a8M32, kGemmW8a8M128, kGemmW8a8M256;
 
 // m <= kMaxGemvTokens.

@@ -13,33 +13,39 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kRows = 128;  // rows of a tile
 constexpr int kGemvCtasPerSmHost = 2;
+constexpr int kGemvPassStrips = 4;
+constexpr int kGemvLoneGroups = 64;  // up to here a CTA an SM is enough where each has one whole pass
+constexpr int kGemvShortGroups = 32;
 constexpr int kMostTilesM = 8;  // token tiles: beyond, only the largest is worth a try
 constexpr int kPartGroups = 2;  // what leaving a part of a split tile takes, in groups
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
-Schedule tiles_of(const GemmProblem& p, int tile_m) {
-  Schedule s;
-  s.tiles_m = ceil_div(p.m, tile_m), s.tiles_n = ceil_div(p.n, kRows), s.groups = p.k / kGroup;
-  return s;
+GemmPlan plan_of(const GemmProblem& p, TileChoice tile) {
+  GemmPlan plan;
+  plan.tile_m = tile.tile_m, plan.sides = tile.sides, plan.rows = tile.rows;
+  Schedule& s = plan.schedule;
+  s.tiles_m = ceil_div(p.m, tile.tile_m), s.tiles_n = ceil_div(p.n, tile.rows), s.groups = p.k / kGroup;
+  return plan;
 }
+int num_tiles(const Schedule& s) { return s.tiles_m * s.tiles_n; }
 
 }  // namespace
 
 size_t GemmPlan::partial_bytes() const {
   return schedule.range_groups == 0 ? 0
-                                    : static_cast<size_t>(num_split_tiles(schedule)) * kRows * tile_m * sizeof(int32_t);
+                                    : static_cast<size_t>(num_split_tiles(schedule)) * rows * tile_m * sizeof(int32_t);
 }
 
 size_t GemmPlan::counter_bytes() const {
-  return schedule.range_groups == 0 ? 0 : static_cast<size_t>(num_split_tiles(schedule)) * 8;
+  return schedule.range_groups == 0 ? 0
+                                    : static_cast<size_t>(num_split_tiles(schedule)) * (rows / 64) * sizeof(uint32_t);
 }
 
 const std::vector<TileChoice>& w4ax_tiles_sm90() {
-  static const std::vector<TileChoice> tiles = {{32, 2}, {32, 1, 2}, {64, 2},  {64, 1, 2},
-                                                {96, 1}, {128, 1},   {192, 1}, {256, 1}};
+  static const std::vector<TileChoice> tiles = {{32, 2},  {32, 1, 2},       {64, 2},  {64, 1, 2}, {96, 1},
+                                                {128, 1}, {128, 1, 1, 192}, {192, 1}, {256, 1}};
   return tiles;
 }
 
@@ -50,11 +56,9 @@ const std::vector<TileChoice>& w8a8_tiles_sm90() {
 
 GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool split) {
   COMET_CHECK(tile.sides == 1, "tiles of two sides are dealt by cluster_plan");
-  GemmPlan plan;
-  plan.tile_m = tile.tile_m;
-  plan.schedule = tiles_of(p, tile.tile_m);
+  GemmPlan plan = plan_of(p, tile);
   Schedule& s = plan.schedule;
-  const int tiles = s.tiles_m * s.tiles_n, rest = tiles % num_ctas, helpers = num_ctas - rest;
+  const int tiles = num_tiles(s), rest = tiles % num_ctas, helpers = num_ctas - rest;
   if (!split || rest == 0 || s.groups == 1) {
     s.full_tiles = tiles;
     plan.ctas = std::min(tiles, num_ctas);
@@ -74,16 +78,29 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
 }
 
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster) {
-  COMET_CHECK(cluster >= 3 - tile.sides && cluster <= max_cluster(tile.tile_m, tile.sides) &&
+  COMET_CHECK(cluster >= 3 - tile.sides && cluster <= max_cluster(tile.tile_m, tile.sides, tile.rows) &&
                   cluster * tile.sides <= p.k / kGroup,
               "cluster of {} for tiles of {} on {} sides and {} groups", cluster, tile.tile_m, tile.sides,
               p.k / kGroup);
-  GemmPlan plan;
-  plan.tile_m = tile.tile_m, plan.sides = tile.sides;
-  plan.schedule = tiles_of(p, tile.tile_m);
+  GemmPlan plan = plan_of(p, tile);
   plan.schedule.cluster = cluster;
-  if (cluster == 1) plan.schedule.full_tiles = plan.schedule.tiles_m * plan.schedule.tiles_n;
-  plan.ctas = plan.schedule.tiles_m * plan.schedule.tiles_n * cluster;
+  if (cluster == 1) plan.schedule.full_tiles = num_tiles(plan.schedule);
+  plan.ctas = num_tiles(plan.schedule) * cluster;
+  return plan;
+}
+
+bool has_pair_tail(const GemmProblem& p, TileChoice tile, int num_ctas) {
+  const int tiles = num_tiles(plan_of(p, tile).schedule), pairs = num_ctas / 2,
+            rest = pairs > 0 ? tiles % (2 * pairs) : 0;
+  return tile.sides == 1 && rest > 0 && rest <= pairs && rest < tiles && p.k / kGroup >= 2;
+}
+
+GemmPlan pair_tail_plan(const GemmProblem& p, TileChoice tile, int num_ctas) {
+  COMET_CHECK(has_pair_tail(p, tile, num_ctas), "no incomplete wave for pairs of {} CTAs", num_ctas);
+  GemmPlan plan = plan_of(p, tile);
+  plan.ctas = num_ctas / 2 * 2;
+  plan.schedule.cluster = 2;
+  plan.schedule.full_tiles = num_tiles(plan.schedule) / plan.ctas * plan.ctas;
   return plan;
 }
 
@@ -97,40 +114,41 @@ GemmPlan gemv_plan(const GemmProblem& p, int max_ctas) {
 
 namespace {
 
-// Microseconds of one stage (128 rows x 128 k of a tile) when one CTA, or two, run on an SM; of a launch; of an
+// Microseconds of one stage (a tile x 128 k) when one CTA, or two, run on an SM; of a launch; of an
 // epilogue token; of a split tile's sum, of a cluster's and of one over two sides. Fitted to
 // docs/results/gemm_plans_h200.json by tools/fit_gemm_plan.py.
 struct StageCost {
-  int tile_m, sides;
+  int tile_m, sides, rows;
   double alone, paired;
 };
-constexpr StageCost kStageCosts[] = {{32, 1, 0.2227, 0.3436}, {32, 2, 0.1549, 0.0}, {64, 1, 0.2722, 0.4351},
-                                     {64, 2, 0.2016, 0.0},    {96, 1, 0.2753, 0.0}, {128, 1, 0.3388, 0.0},
-                                     {192, 1, 0.4609, 0.0},   {256, 1, 0.623, 0.0}};
-constexpr double kLaunchUs = 1.478, kEpilogueTokenUs = 0.01376;
-constexpr double kPartUs = 1.064, kAddTokenUs = 0.00201, kLeaveTokenUs = 0.006902, kSplitStage = 1.314;
-constexpr double kClusterUs = 0.8227, kSidesUs = 1.067, kClusterCtaUs = 0.5025, kClusterTokenUs = 0.01087;
-constexpr double kTokenByteWeight = 0.09449;  // a token byte, from L2, against a weight byte
+constexpr StageCost kStageCosts[] = {
+    {32, 1, 128, 0.2345, 0.3603}, {32, 2, 128, 0.1548, 0.0},  {64, 1, 128, 0.2842, 0.4489},
+    {64, 2, 128, 0.2036, 0.0},    {96, 1, 128, 0.2823, 0.0},  {128, 1, 128, 0.3313, 0.0},
+    {128, 1, 192, 0.5325, 0.0},   {192, 1, 128, 0.4624, 0.0}, {256, 1, 128, 0.6388, 0.0}};
+constexpr double kLaunchUs = 1.204, kEpilogueTokenUs = 0.009885;
+constexpr double kPartUs = 1.22, kAddTokenUs = 0.007262, kLeaveTokenUs = 0.00708, kSplitStage = 1.254;
+constexpr double kClusterUs = 0.6625, kSidesUs = 1.264, kClusterCtaUs = 0.4751, kClusterTokenUs = 0.01721;
+constexpr double kTokenByteWeight = 0.0006108;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
 // Clusters of three or more leave some SMs of a GPC over: above this share of the machine they take a second round.
 constexpr double kClusterShare = 0.82;
 
 double stage_us(const GemmPlan& plan, int num_sms) {
   for (const StageCost& c : kStageCosts)
-    if (c.tile_m == plan.tile_m && c.sides == plan.sides)
+    if (c.tile_m == plan.tile_m && c.sides == plan.sides && c.rows == plan.rows)
       return c.paired > 0.0 && plan.ctas > num_sms ? c.paired : c.alone;
-  throw Error(fmt::format("no cost of a tile of {} tokens", plan.tile_m));
+  throw Error(fmt::format("no cost of a tile of {} tokens and {} rows", plan.tile_m, plan.rows));
 }
 
 // The longest any CTA computes.
 double busiest_cta_us(const GemmPlan& plan, int num_sms) {
   const Schedule& s = plan.schedule;
   const double stage = stage_us(plan, num_sms), epilogue = kEpilogueTokenUs * plan.tile_m;
+  double us = plan.sides > 1 ? 0.0 : ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.cluster > 1 || plan.sides > 1)
-    return ceil_div(s.groups, s.cluster) * stage + (plan.sides > 1 ? kSidesUs : kClusterUs) +
+    return us + ceil_div(s.groups, s.cluster) * stage + (plan.sides > 1 ? kSidesUs : kClusterUs) +
            kClusterCtaUs * s.cluster + kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
            epilogue / std::min(s.cluster * plan.sides, plan.tile_m / 16);
-  double us = ceil_div(s.full_tiles, plan.ctas) * (s.groups * stage + epilogue);
   if (s.range_groups > 0) {
     const int parts = ceil_div(s.range_groups, helped_groups(s));  // that a helper leaves
     const double owner = s.owned_groups * stage, adds = kPartUs + kAddTokenUs * plan.tile_m + epilogue;
@@ -165,11 +183,13 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
       for (const bool split : {false, true})
         for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
           plans.push_back(tile_plan(p, tile, num_sms * per_sm, split));
-    const Schedule s = tiles_of(p, tile.tile_m);
-    const int most = std::min(max_cluster(tile.tile_m, tile.sides), s.groups / tile.sides);
+    for (int per_sm = 1; per_sm <= tile.ctas_per_sm; ++per_sm)
+      if (has_pair_tail(p, tile, num_sms * per_sm)) plans.push_back(pair_tail_plan(p, tile, num_sms * per_sm));
+    const Schedule s = plan_of(p, tile).schedule;
+    const int most = std::min(max_cluster(tile.tile_m, tile.sides, tile.rows), s.groups / tile.sides);
     for (int cluster = 3 - tile.sides; cluster <= most; ++cluster) {
       const double room = num_sms * tile.ctas_per_sm * (cluster > 2 ? kClusterShare : 1.0);
-      if (static_cast<double>(s.tiles_m) * s.tiles_n * cluster <= room) plans.push_back(cluster_plan(p, tile, cluster));
+      if (static_cast<double>(num_tiles(s)) * cluster <= room) plans.push_back(cluster_plan(p, tile, cluster));
     }
   }
   return plans;
@@ -177,9 +197,20 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 
 namespace {
 
+// Half of every SM is left to the next kernel's rings where that costs nothing. Where two CTAs an SM leave little room,
+// or rows are short, the next kernel's may as well stand in line from the beginning.
+GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
+  const GemmPlan lone = gemv_plan(p, num_sms);
+  if (num_strips(p.n) == kGemvPassStrips * lone.ctas && lone.schedule.groups <= kGemvLoneGroups) return lone;
+  GemmPlan plan = gemv_plan(p, kGemvCtasPerSmHost * num_sms);
+  plan.is_next_early =
+      plan.ctas >= num_sms * 7 / 4 || (plan.ctas > num_sms && plan.schedule.groups <= kGemvShortGroups);
+  return plan;
+}
+
 GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
-  if (p.m <= kMaxGemvTokens) return gemv_plan(p, kGemvCtasPerSmHost * num_sms);
+  if (p.m <= kMaxGemvTokens) return best_gemv_plan(p, num_sms);
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
   for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {
@@ -202,13 +233,14 @@ GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
   if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
-  const int tiles = s.tiles_m * s.tiles_n;
+  const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, s.tiles_m, s.tiles_n);
+  const int rest = num_tiles(s) - s.full_tiles;
+  if (s.cluster > 1 && s.full_tiles > 0)
+    return fmt::format("{}, {} CTAs, {} whole, {} by clusters of {}", tiles, plan.ctas, s.full_tiles, rest, s.cluster);
   if (s.cluster > 1 || plan.sides > 1)
-    return fmt::format("{} x 128 tiles: {} x {}, clusters of {} CTAs of {} sides, {} groups", plan.tile_m, s.tiles_m,
-                       s.tiles_n, s.cluster, plan.sides, s.groups);
-  return fmt::format("{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split at {} of {} groups, rest in runs of {}",
-                     plan.tile_m, s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, tiles - s.full_tiles, s.owned_groups,
-                     s.groups, s.range_groups);
+    return fmt::format("{}, clusters of {} CTAs of {} sides, {} groups", tiles, s.cluster, plan.sides, s.groups);
+  return fmt::format("{}, {} CTAs, {} whole, {} split at {} of {} groups, rest in runs of {}", tiles, plan.ctas,
+                     s.full_tiles, rest, s.owned_groups, s.groups, s.range_groups);
 }
 
 }  // namespace comet::cuda

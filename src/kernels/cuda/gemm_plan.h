@@ -13,16 +13,18 @@ namespace comet::cuda {
 struct GemmPlan {
   int tile_m = 0;  // tokens of a tile; 0: the gemv
   int sides = 1;   // 2: a CTA has one tile, whose groups two sets of warps share
+  int rows = 128;  // of a tile
   int ctas = 0;
-  Schedule schedule;  // gemv: only groups
+  bool is_next_early = false;  // gemv: CTAs of the next kernel may start before all weights are asked for
+  Schedule schedule;           // gemv: only groups
 
   size_t partial_bytes() const;  // both: of the workspace for split tiles
   size_t counter_bytes() const;
 };
 
-// The token tiles that are built for a scheme, how many of their CTAs fit an SM, and their sides.
+// The tiles that are built for a scheme, how many of their CTAs fit an SM, their sides and rows.
 struct TileChoice {
-  int tile_m = 0, ctas_per_sm = 1, sides = 1;
+  int tile_m = 0, ctas_per_sm = 1, sides = 1, rows = 128;
 };
 const std::vector<TileChoice>& w4ax_tiles_sm90();
 const std::vector<TileChoice>& w8a8_tiles_sm90();
@@ -33,6 +35,10 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
 // One tile for each cluster of CTAs, 1 (of two sides) or 2 to max_cluster, which share k. Every side of a CTA has a
 // group: cluster * sides <= k / 128.
 GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
+// Whole tiles, except that each tile of the last, incomplete wave is shared by a pair of CTAs: there are at most half
+// as many as CTAs, and at least one whole wave (has_pair_tail).
+bool has_pair_tail(const GemmProblem& p, TileChoice tile, int num_ctas);
+GemmPlan pair_tail_plan(const GemmProblem& p, TileChoice tile, int num_ctas);
 // CTAs of at least two strips of 16 rows each, max_ctas at most.
 GemmPlan gemv_plan(const GemmProblem& p, int max_ctas);
 

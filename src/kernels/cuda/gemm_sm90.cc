@@ -12,8 +12,10 @@ namespace {
 
 const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t count, const GemmPlan& plan) {
   for (size_t i = 0; i < count; ++i)
-    if (kernels[i]->tile_m == plan.tile_m && kernels[i]->sides == plan.sides) return *kernels[i];
-  throw Error(fmt::format("no GEMM kernel has a tile of {} tokens and {} sides", plan.tile_m, plan.sides));
+    if (kernels[i]->tile_m == plan.tile_m && kernels[i]->sides == plan.sides && kernels[i]->rows == plan.rows)
+      return *kernels[i];
+  throw Error(
+      fmt::format("no GEMM kernel has a tile of {} tokens, {} rows and {} sides", plan.tile_m, plan.rows, plan.sides));
 }
 
 }  // namespace
@@ -35,6 +37,7 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, cons
   k.m = p.m, k.n = p.n, k.num_int8_groups = p.num_int8_groups;
   k.output = p.output;
   k.schedule = plan.schedule;
+  k.is_next_early = plan.is_next_early;
   const int parties = plan.schedule.cluster * plan.sides, units = plan.tile_m / 16;
   COMET_CHECK(parties <= kMostParties, "{} parties add up a tile", parties);
   for (int party = 0; party <= parties; ++party) k.unit_begin[party] = static_cast<uint8_t>(units * party / parties);
@@ -46,8 +49,9 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, cons
 
 void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
-  static constexpr std::array kernels = {&kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,  &kGemmW4axM64Sides,
-                                         &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM192, &kGemmW4axM256};
+  static constexpr std::array kernels = {&kGemmW4axM32,         &kGemmW4axM32Sides, &kGemmW4axM64,
+                                         &kGemmW4axM64Sides,    &kGemmW4axM96,      &kGemmW4axM128,
+                                         &kGemmW4axM128Rows192, &kGemmW4axM192,     &kGemmW4axM256};
   const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});

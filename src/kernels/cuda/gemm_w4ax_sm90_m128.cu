@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM128{128, 1, launch_gemm_w4ax<128, 4, 1>};
+const GemmTileKernel kGemmW4axM128{128, 1, kTileRows, launch_gemm_w4ax<128, 4, 1>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM32{32, 1, launch_gemm_w4ax<32, 7, 2>};
+const GemmTileKernel kGemmW4axM32{32, 1, kTileRows, launch_gemm_w4ax<32, 7, 2>};
 
 }  // namespace comet::cuda

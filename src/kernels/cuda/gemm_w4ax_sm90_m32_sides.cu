@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM32Sides{32, 2, launch_gemm_w4ax<32, 14, 1, 2>};
+const GemmTileKernel kGemmW4axM32Sides{32, 2, kTileRows, launch_gemm_w4ax<32, 14, 1, 2>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM64{64, 1, launch_gemm_w4ax<64, 5, 2>};
+const GemmTileKernel kGemmW4axM64{64, 1, kTileRows, launch_gemm_w4ax<64, 5, 2>};
 
 }  // namespace comet::cuda

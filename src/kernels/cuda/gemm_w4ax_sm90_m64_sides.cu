@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM64Sides{64, 2, launch_gemm_w4ax<64, 10, 1, 2>};
+const GemmTileKernel kGemmW4axM64Sides{64, 2, kTileRows, launch_gemm_w4ax<64, 10, 1, 2>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW4axM96{96, 1, launch_gemm_w4ax<96, 5, 1>};
+const GemmTileKernel kGemmW4axM96{96, 1, kTileRows, launch_gemm_w4ax<96, 5, 1>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW8a8M128{128, 1, launch_gemm_w8a8<128, 3, 1>};
+const GemmTileKernel kGemmW8a8M128{128, 1, kTileRows, launch_gemm_w8a8<128, 3, 1>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW8a8M256{256, 1, launch_gemm_w8a8<256, 4, 1>};
+const GemmTileKernel kGemmW8a8M256{256, 1, kTileRows, launch_gemm_w8a8<256, 4, 1>};
 
 }  // namespace comet::cuda

@@ -3,6 +3,6 @@
 
 namespace comet::cuda {
 
-const GemmTileKernel kGemmW8a8M32{32, 1, launch_gemm_w8a8<32, 9, 1>};
+const GemmTileKernel kGemmW8a8M32{32, 1, kTileRows, launch_gemm_w8a8<32, 9, 1>};
 
 }  // namespace comet::cuda

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The Hopper GEMM: producer warps feed stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk
-// copies; two consumer warpgroups turn 64 rows each into wgmma register operands. Persistent; drawing in
+// copies; a consumer warpgroup turns 64 rows each into wgmma register operands. Persistent; drawing in
 // docs/kernels.md.
 #pragma once
 
@@ -8,17 +8,18 @@
 
 namespace comet::cuda {
 
-template <class Weights, int kTileM, int kStages, int kSides>
+template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct GemmConsumer {
-  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
   static constexpr int kUnits = kTileM / kUnitTokens;
+  static constexpr int kWarpgroups = kRows / 64;  // of a side
   const GemmKernelArgs& args;
   uint32_t base;
   Fragment at;
 
   // Makes the wgmma operand of a group of a stage.
   __device__ __forceinline__ void unpack(int stage, int group, uint32_t (&a)[16]) const {
-    const int strip = group * kTileStrips + at.warpgroup * 4 + at.warp;
+    const int strip = group * Shared::kStrips + at.warpgroup * 4 + at.warp;
     Weights::unpack(Weights::fetch(Shared::weights(base, stage) + strip * Weights::kUnitBytes, at.lane), a);
     ptx::pin_operand(a);
   }
@@ -129,9 +130,9 @@ struct GemmConsumer {
   // One warpgroup's parts of a split tile, which helpers add to each other, [accumulator][thread]; zero between
   // launches.
   __device__ int32_t* parts(int split) const {
-    return args.partials + (split * 2 + at.warpgroup) * (kTileM / 2 * 128) + at.thread;
+    return args.partials + (split * kWarpgroups + at.warpgroup) * (kTileM / 2 * 128) + at.thread;
   }
-  __device__ uint32_t* counter(int split) const { return args.counters + split * 2 + at.warpgroup; }
+  __device__ uint32_t* counter(int split) const { return args.counters + split * kWarpgroups + at.warpgroup; }
 
   __device__ void leave_part(const int32_t (&acc)[kTileM / 2], int split) const {
     int32_t* to = parts(split);
@@ -171,9 +172,10 @@ struct GemmConsumer {
     RingCursor<kStages> ring{kSides == 1 ? 0 : at.side, 0};
     RingCursor<kTokenSlots> slots;
     uint32_t toggle = 0;
+    bool has_left = false;  // a part to another CTA
     Work work;
     while (next_work(queue, work)) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
+      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const int row0 = p.strip0 * kStripRows + at.warpgroup * 64;
       Scaler<Weights::kOffset128> scaler;
       // Early where registers allow, so that its latency is hidden.
@@ -187,15 +189,16 @@ struct GemmConsumer {
       const TokenValues values = Shared::values(base, slots.slot);
       const int ranks = args.schedule.cluster;
       const uint32_t staging = base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
-      if (kSides > 1 || ranks > 1) {
+      const bool is_part = work.end - work.begin < args.schedule.groups;
+      if (kSides > 1 || (ranks > 1 && is_part)) {
         const int rank = blockIdx.x % ranks, party = rank * kSides + at.side;
-        Sum<Weights, kTileM, kStages, kSides>{args, base, at}.run(acc, rank);
+        Sum<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run(acc, rank);
+        has_left = ranks > 1;
         const int first = first_unit(args, party) * kUnitTokens;
         Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values.from(first), staging, p.token0 + first, row0}
             .template run<kUnits / 2>(acc, num_units(args, party), toggle);
       } else {
         const int split = work.tile - args.schedule.full_tiles;
-        const bool is_part = work.end - work.begin < args.schedule.groups;
         if (is_part) work.begin == 0 ? add_parts(acc, split) : leave_part(acc, split);
         if (!is_part || work.begin == 0)
           Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values, staging, p.token0, row0}.template run<kUnits>(
@@ -205,14 +208,14 @@ struct GemmConsumer {
       slots.advance();
       if constexpr (kSides > 1) break;  // its only tile
     }
-    if (args.schedule.cluster > 1) ptx::cluster_wait();  // until what this CTA left to others has been copied
+    if (has_left) ptx::cluster_wait();  // until it has been copied
   }
 };
 
-template <class Weights, int kTileM, int kStages, int kSides>
+template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
-  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
-  constexpr int kConsumerWarps = consumer_warps(kSides);
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
+  constexpr int kConsumerWarps = consumer_warps(kSides, kRows), kSideWarps = side_warps(kRows);
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
   if (threadIdx.x == 0) {
@@ -240,16 +243,18 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
   if (args.schedule.cluster > 1) ptx::cluster_arrive();
   const uint32_t warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
   if (warp >= kConsumerWarps) {
-    if constexpr (moves_registers(kTileM, kSides)) ptx::decrease_registers<register_shares(kTileM, kSides).producer>();
-    const GemmProducer<Weights, kTileM, kStages, kSides> producer{args, base};
+    if constexpr (moves_registers(kTileM, kSides, kRows))
+      ptx::decrease_registers<register_shares(kTileM, kSides, kRows).producer>();
+    const GemmProducer<Weights, kTileM, kStages, kSides, kRows> producer{args, base};
     if (warp == kConsumerWarps && lane == 0) producer.run_weights();
     if (warp == kConsumerWarps + 1 && lane == 0) producer.run_tokens();
     if (warp == kConsumerWarps + 2 && lane == 0) producer.run_values();
   } else {
-    if constexpr (moves_registers(kTileM, kSides)) ptx::increase_registers<register_shares(kTileM, kSides).consumer>();
-    const Fragment at{static_cast<int>(warp / kSideWarps), static_cast<int>(warp / 4 % 2),
+    if constexpr (moves_registers(kTileM, kSides, kRows))
+      ptx::increase_registers<register_shares(kTileM, kSides, kRows).consumer>();
+    const Fragment at{static_cast<int>(warp / kSideWarps), static_cast<int>(warp % kSideWarps / 4),
                       static_cast<int>(threadIdx.x % 128), static_cast<int>(warp % 4), static_cast<int>(lane)};
-    GemmConsumer<Weights, kTileM, kStages, kSides>{args, base, at}.run();
+    GemmConsumer<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run();
   }
 }
 

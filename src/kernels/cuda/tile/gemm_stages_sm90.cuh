@@ -11,24 +11,27 @@
 
 namespace comet::cuda {
 
-constexpr int kTileRows = 128;
-constexpr int kTileStrips = kTileRows / kStripRows;
-static_assert(kTileStrips == kBlockStrips, "a stage's weights are one copy");
-constexpr int kSideWarps = 8, kProducerWarps = 3;  // a side: two warpgroups, 64 rows each
-constexpr int consumer_warps(int sides) { return kSideWarps * sides; }
+constexpr int kTileRows = 128;  // of most tiles
+constexpr int kProducerWarps = 3;
+// A warpgroup of a side has 64 rows of the tile, a warp one strip.
+constexpr int side_warps(int rows) { return rows / kStripRows; }
+constexpr int consumer_warps(int sides, int rows) { return side_warps(rows) * sides; }
 // Where an even share of the registers is too little, the producer is a whole warpgroup, so that it can hand its own
 // over.
 struct RegisterShares {
   int producer = 0, consumer = 0;  // 0: an even share
 };
-constexpr RegisterShares register_shares(int tile_m, int sides) {
+constexpr RegisterShares register_shares(int tile_m, int sides, int rows) {
   if (tile_m > 128) return {40, 232};
+  if (rows > kTileRows) return {40, 152};
   if (tile_m == 64) return {sides == 1 ? 32 : 40, 104};  // two CTAs an SM, or two sides
   return {};
 }
-constexpr bool moves_registers(int tile_m, int sides) { return register_shares(tile_m, sides).producer > 0; }
-constexpr int gemm_threads(int tile_m, int sides) {
-  return (consumer_warps(sides) + (moves_registers(tile_m, sides) ? 4 : kProducerWarps)) * 32;
+constexpr bool moves_registers(int tile_m, int sides, int rows) {
+  return register_shares(tile_m, sides, rows).producer > 0;
+}
+constexpr int gemm_threads(int tile_m, int sides, int rows) {
+  return (consumer_warps(sides, rows) + (moves_registers(tile_m, sides, rows) ? 4 : kProducerWarps)) * 32;
 }
 constexpr int kTokenSlots = 2;  // per-token values of this tile and the next
 
@@ -36,15 +39,16 @@ constexpr int kTokenSlots = 2;  // per-token values of this tile and the next
 constexpr int stage_groups(int tile_m) { return tile_m == 96 || tile_m == 128 ? 2 : 1; }
 
 // Byte offsets in dynamic shared memory, which starts at a multiple of 1024.
-template <class Weights, int kTileM, int kStages, int kSides>
+template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct GemmShared {
   static_assert(kStages % kSides == 0, "a stage belongs to a side");
+  static constexpr int kStrips = kRows / kStripRows;
   static constexpr int kGroups = stage_groups(kTileM);  // of a stage
   static constexpr int kTokenBytes = kTileM * kGroup;   // of a group
-  static constexpr int kWeightBytes = kTileStrips * Weights::kUnitBytes;
+  static constexpr int kWeightBytes = kStrips * Weights::kUnitBytes;
   static constexpr int kWeightsAt = kStages * kGroups * kTokenBytes;
   static constexpr int kStagingAt = kWeightsAt + kStages * kGroups * kWeightBytes;
-  static constexpr int kValuesAt = kStagingAt + kSides * 2 * 2 * kSliceBytes;
+  static constexpr int kValuesAt = kStagingAt + kSides * (kRows / 64) * 2 * kSliceBytes;
   static constexpr int kValueBytes = kTileM * 4;
   static constexpr int kBarriersAt = kValuesAt + kTokenSlots * 3 * kValueBytes;
   static constexpr int kBytes = kBarriersAt + (2 * kStages + 2 * kTokenSlots + 4) * 8;
@@ -72,38 +76,55 @@ struct TilePlace {
   int token0, strip0, tokens;  // tokens: rounded up to blocks of 8
 };
 
-template <int kTileM>
+template <int kTileM, int kRows>
 __device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
   const int tile_m = tile % args.schedule.tiles_m, tile_n = tile / args.schedule.tiles_m;
-  TilePlace p{tile_m * kTileM, tile_n * kTileStrips, 0};
+  TilePlace p{tile_m * kTileM, tile_n * (kRows / kStripRows), 0};
   p.tokens = min(kTileM, padded_tokens(args.m) - p.token0);
   return p;
 }
 
 // Three warps, one lane of each, for weights, tokens and per-token values: a copy takes about 90 clocks to issue, and a
 // group of a small tile is over in 400.
-template <class Weights, int kTileM, int kStages, int kSides>
+template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct GemmProducer {
-  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
   static constexpr int kGroups = Shared::kGroups;
   const GemmKernelArgs& args;
   uint32_t base;
 
-  // Does not wait for the kernel in front: weights are under way before it ends.
+  // Does not wait for the kernel in front: weights are under way before it ends. The strips of a tile that lie in one
+  // block are one piece of each group: all of them, or, of 192 rows, some in one block and some in the next.
   __device__ void run_weights() const {
     WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring;
+    constexpr int kGroupBytes = kBlockStrips * Weights::kUnitBytes;  // from a group of a block to the next
+    constexpr bool kIsBlock = Shared::kStrips == kBlockStrips;
+    const auto address = [&](int strip, int group) {
+      return args.weights + unit_index(args.schedule.groups, strip, group) * Weights::kUnitBytes;
+    };
     for (Work work; next_work(queue, work);) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
-      const uint8_t* from = args.weights + unit_index(args.schedule.groups, p.strip0, work.begin) * Weights::kUnitBytes;
+      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
+      const int strips = kIsBlock ? kBlockStrips : min(Shared::kStrips, num_packed_strips(args.n) - p.strip0),
+                in_first = kIsBlock ? kBlockStrips : min(strips, kBlockStrips - p.strip0 % kBlockStrips);
+      const uint8_t* from = address(p.strip0, work.begin);
+      const uint8_t* other = address(p.strip0 + in_first, work.begin);
 #pragma unroll 1
       for (int group = work.begin; group < work.end; group += kGroups, ring.advance()) {
-        const uint32_t full = Shared::full(base, ring.slot);
-        const int bytes = (kGroups == 1 ? 1 : min(kGroups, work.end - group)) * Shared::kWeightBytes;
+        const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
+        const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - group);
         ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
-        ptx::mbarrier_arrive_expect(full, bytes);
-        ptx::bulk_copy(Shared::weights(base, ring.slot), from, bytes, full);
-        from += bytes;
+        ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
+        if constexpr (kIsBlock) {
+          ptx::bulk_copy(to, from, groups * kGroupBytes, full);
+          from += groups * kGroupBytes;
+        } else {
+          for (int i = 0; i < groups; ++i, from += kGroupBytes, other += kGroupBytes) {
+            const uint32_t at = to + i * Shared::kWeightBytes, bytes = in_first * Weights::kUnitBytes;
+            ptx::bulk_copy(at, from, bytes, full);
+            if (strips > in_first) ptx::bulk_copy(at + bytes, other, (strips - in_first) * Weights::kUnitBytes, full);
+          }
+        }
       }
     }
   }
@@ -113,7 +134,7 @@ struct GemmProducer {
     RingCursor<kStages> ring;
     const uint32_t group_bytes = padded_tokens(args.m) * kGroup;
     for (Work work; next_work(queue, work);) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
+      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const int bytes = p.tokens * kGroup;
       const int8_t* from = args.values + static_cast<size_t>(work.begin) * group_bytes + p.token0 * kGroup;
       ptx::wait_for_previous_kernel();
@@ -137,7 +158,7 @@ struct GemmProducer {
     WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kTokenSlots> slots;
     for (Work work; next_work(queue, work); slots.advance()) {
-      const TilePlace p = place_of<kTileM>(args, work.tile);
+      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const uint32_t bar = Shared::values_full(base, slots.slot), bytes = p.tokens * 4;
       const TokenValues to = Shared::values(base, slots.slot);
       ptx::wait_for_previous_kernel();

@@ -205,7 +205,8 @@ struct Gemv {
     const int end_pair = (strip_end + kPair - 1) / kPair;
     Feeder ahead;
     begin_pass(ahead, strip_begin / kPair);
-    if (steps == 0) ahead.pairs = 0, ptx::allow_next_kernel();
+    if (steps == 0) ahead.pairs = 0;
+    if (steps == 0 || args.is_next_early) ptx::allow_next_kernel();
     // One after the other has come: the tokens of the kernel in front, which start about now, would queue behind all of
     // them (8B o: 5.0 us for 4.0).
     for (int slot = 0; slot < Shared::kSlots && ahead.pairs > 0; ++slot) {

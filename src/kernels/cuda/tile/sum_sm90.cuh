@@ -9,9 +9,9 @@ namespace comet::cuda {
 constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
 
 // What the sum of a tile over `ranks` CTAs needs of a CTA's ring: its sides' parts, then what others leave it.
-constexpr int sum_bytes(int tile_m, int sides, int ranks) {
+constexpr int sum_bytes(int tile_m, int sides, int ranks, int rows) {
   const int units = tile_m / kUnitTokens, owned = (units + sides * ranks - 1) / (sides * ranks);
-  return sides * kSideWarps * kPartBytes * (units + (ranks - 1) * sides * owned);
+  return sides * side_warps(rows) * kPartBytes * (units + (ranks - 1) * sides * owned);
 }
 
 // Those who add up a tile, each some units of it: sides of CTAs of a cluster. Party = rank * sides + side.
@@ -23,10 +23,11 @@ __device__ __forceinline__ int num_units(const GemmKernelArgs& args, int party) 
 // Party p ends up with the units from unit_begin[p], in acc from 0 on. The rings are idle by then: every warp leaves
 // its part of all units at the end of its own, [side][warp][unit][8 tokens of 2][lane], and has those of parties in
 // other CTAs copied to the beginning of theirs, [side][sender][warp][unit][8 tokens of 2][lane].
-template <class Weights, int kTileM, int kStages, int kSides>
+template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct Sum {
-  using Shared = GemmShared<Weights, kTileM, kStages, kSides>;
-  static constexpr int kUnits = kTileM / kUnitTokens;
+  using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
+  static constexpr int kUnits = kTileM / kUnitTokens, kSideWarps = side_warps(kRows),
+                       kWarps = consumer_warps(kSides, kRows);
   const GemmKernelArgs& args;
   uint32_t base;
   const Fragment& at;
@@ -34,12 +35,13 @@ struct Sum {
   __device__ __forceinline__ void run(int32_t (&acc)[kTileM / 2], int rank) const {
     const int ranks = args.schedule.cluster, warp = at.warpgroup * 4 + at.warp;
     const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
-    static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides)) <= Shared::kStagingAt, "no room in the ring");
+    static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides, kRows), kRows) <= Shared::kStagingAt,
+                  "no room in the ring");
     if (at.lane + 1 < ranks)
       ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
-    ptx::named_barrier_sync(kSumBarrier, consumer_warps(kSides) * 32);
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
     const auto left = [&](int side) {
-      return base + Shared::kStagingAt - (consumer_warps(kSides) - side * kSideWarps - warp) * kUnits * kPartBytes;
+      return base + Shared::kStagingAt - (kWarps - side * kSideWarps - warp) * kUnits * kPartBytes;
     };
 #pragma unroll
     for (int j = 0; j < 2 * kUnits; ++j)
@@ -63,7 +65,7 @@ struct Sum {
                               ptx::map_to_cta(Shared::parts_full(base, side), cta));
       }
     }
-    kSides > 1 ? ptx::named_barrier_sync(kSumBarrier, consumer_warps(kSides) * 32) : __syncwarp();
+    kSides > 1 ? ptx::named_barrier_sync(kSumBarrier, kWarps * 32) : __syncwarp();
     const int me = rank * kSides + at.side, units = num_units(args, me);
     if (units > 0) {
       const auto add_from = [&](uint32_t from, bool is_first) {

@@ -10,22 +10,24 @@ namespace comet::cuda {
 // end to end, are cut into one run of range_groups for each CTA. With owned_groups > 0 each split tile belongs to one
 // CTA, the last ones of the grid, which computes the tile's first owned_groups and adds what helpers, the first CTAs of
 // the grid, leave in global memory: the runs then are theirs, of the groups not owned. (Helpers first: a CTA that waits
-// for one must not keep it from starting.) With cluster > 1 instead, a tile belongs to a cluster of that many CTAs,
-// which share its groups evenly and add up through each other's shared memory. Tile = (token tile fastest, row tile).
+// for one must not keep it from starting.) With cluster > 1 instead, a tile that is not whole belongs to a cluster of
+// that many CTAs, which share its groups evenly and add up through each other's shared memory, last of all: then
+// nothing else is in it. Tile = (token tile fastest, row tile).
 struct Schedule {
   int tiles_m = 0;  // token tiles
-  int tiles_n = 0;  // tiles of 128 rows
+  int tiles_n = 0;  // row tiles
   int groups = 0;   // k / 128
   int full_tiles = 0;
   int owned_groups = 0;  // of a split tile by its owner, 0: nobody's
-  int range_groups = 0;  // 0 where every tile is whole or has a cluster
+  int range_groups = 0;  // 0 where every tile is whole or a cluster's
   int cluster = 1;
 };
 
 // Two sides: a CTA has twice the warps, which share the groups of its only tile.
 // Larger tiles of larger clusters leave no room to add up in.
-constexpr int max_cluster(int tile_m, int sides) {
+constexpr int max_cluster(int tile_m, int sides, int rows) {
   if (sides == 2) return 3;
+  if (rows > 128) return 4;
   return tile_m > 128 ? 2 : (tile_m < 96 ? 4 : 8);
 }
 constexpr int kMostParties = 8;  // CTAs of a cluster x sides: who adds up a tile
@@ -43,21 +45,28 @@ COMET_HD int helped_groups(const Schedule& s) { return s.groups - s.owned_groups
 struct WorkQueue {
   Schedule s;
   int cta, num_ctas;
-  int position, range_end;  // groups of split tiles or of the cluster's that this CTA computes first
+  int position, range_end;  // groups of split tiles, which this CTA computes first, or of the cluster's tile
   int tile;                 // next whole tile; past all tiles: everything is dealt
 };
 
 COMET_HD WorkQueue make_queue(const Schedule& s, int cta, int num_ctas) {
   if (s.cluster > 1) {
     const int tile = cta / s.cluster, rank = cta % s.cluster, first = tile * s.groups;
-    return {s, cta, num_ctas, first + s.groups * rank / s.cluster, first + s.groups * (rank + 1) / s.cluster, cta};
+    const bool has_one = tile < num_split_tiles(s);
+    return {s,
+            cta,
+            num_ctas,
+            has_one ? first + s.groups * rank / s.cluster : 0,
+            has_one ? first + s.groups * (rank + 1) / s.cluster : 0,
+            cta};
   }
   const int begin = cta * s.range_groups, end = num_split_tiles(s) * helped_groups(s);
   return {s, cta, num_ctas, lesser(begin, end), lesser(begin + s.range_groups, end), cta};
 }
 
 COMET_HD bool next_work(WorkQueue& q, Work& w) {
-  if (q.position < q.range_end) {
+  const bool is_whole_next = q.s.cluster > 1 && q.tile < q.s.full_tiles;
+  if (q.position < q.range_end && !is_whole_next) {
     const int length = helped_groups(q.s), tile = q.position / length, begin = q.position - tile * length;
     const int end = lesser(length, begin + q.range_end - q.position);
     w = {q.s.full_tiles + tile, q.s.owned_groups + begin, q.s.owned_groups + end};
