@@ -11,6 +11,7 @@
 #include "bench/gemm/data.h"
 #include "bench/gemm/fused.h"
 #include "bench/gemm/layer.h"
+#include "bench/gemm/loops.h"
 #include "bench/gemm/meter.h"
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels/cuda/layouts_sm90.h"
@@ -71,6 +72,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
     timer_ = std::make_unique<ReplayTimer>(stream_);
     machine_ = describe(device_, measure_copy(*timer_, device_.multiProcessorCount, stream_, options.rounds).best());
+    machine_.loops = measure_loops(*timer_, device_.multiProcessorCount, stream_, options.rounds);
   }
 
   const Machine& machine() const override { return machine_; }

@@ -94,6 +94,13 @@ std::string to_text(const Results& results) {
                {"commands", results.commands},
                {"wrong", results.num_wrong()},
                {"means", json::array()}};
+  for (const LoopRate& l : m.loops)
+    head["loops"].push_back({{"tile_m", l.tile_m},
+                             {"sides", l.sides},
+                             {"clocks", rounded(l.clocks)},
+                             {"tops", rounded(l.tops)},
+                             {"mhz", l.mhz},
+                             {"share", rounded(l.share())}});
   for (const Mean& mean : all_means(results))
     head["means"].push_back({{"share4", mean.share4},
                              {"beside", mean.kind},
@@ -127,6 +134,9 @@ Results parse_results(const std::string& text, const std::string& file) {
     r.machine.driver = all.value("driver", "");
     r.machine.copy_tb_per_s = all.value("copy_tb_per_s", 0.0);
     r.machine.int8_tops = all.value("int8_tops", 0.0);
+    for (const json& l : all.value("loops", json::array()))
+      r.machine.loops.push_back(
+          {l.at("tile_m"), l.at("sides"), positive(l, "clocks"), positive(l, "tops"), l.at("mhz")});
     r.settings = all.value("settings", json::object());
     r.commands = all.value("commands", std::vector<std::string>{});
     for (const json& row : all.at("rows")) r.points.push_back(point_of(row, all.value("share4", 0)));

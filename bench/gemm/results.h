@@ -32,10 +32,21 @@ struct Point {
   bool is_same(const Point& o) const { return shape == o.shape && m == o.m && share4 == o.share4; }
 };
 
+// The GEMM's main loop alone, for a tile of 128 rows x tile_m tokens: clocks of an SM for a group of 128 channels.
+struct LoopRate {
+  int tile_m = 0, sides = 1;
+  double clocks = 0, tops = 0, mhz = 0;
+
+  double share() const {
+    return clocks > 0 ? 4.0 * tile_m / clocks : 0;
+  }  // of the tensor cores, 4,096 products a clock
+};
+
 struct Machine {
   std::string gpu, driver;  // driver: "" where it is not told
   int sms = 0, cuda_driver = 0;
   double copy_tb_per_s = 0, int8_tops = 0;  // ceilings; 0: not known
+  std::vector<LoopRate> loops{};            // empty: not measured
 };
 
 struct Results {

@@ -120,6 +120,9 @@ std::string format_tables(const Results& results) {
   out += format_means(results);
   if (const Machine& m = results.machine; m.copy_tb_per_s > 0)
     out += fmt::format("roofline: {:.2f} TB/s (measured copy), {:.0f} int8 TOPS\n", m.copy_tb_per_s, m.int8_tops);
+  for (const LoopRate& l : results.machine.loops)
+    out += fmt::format("main loop alone, {:3} tokens, {} side{}: {:5.0f} clocks a group, {:.2f} of the tensor cores\n",
+                       l.tile_m, l.sides, l.sides > 1 ? "s" : "", l.clocks, l.share());
   if (results.num_wrong() > 0) out += fmt::format("WRONG outputs: {}\n", results.num_wrong());
   return out;
 }

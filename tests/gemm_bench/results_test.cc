@@ -40,12 +40,16 @@ std::string error_of(const F& f) {
 
 TEST(Results, ComeBackFromTheirText) {
   Results r = small();
+  r.machine.loops = {{64, 2, 320, 1500.5, 1980}};
   r.points[0].num_wrong = 3;
   r.points[0].notes = {"WRONG: 3 values, a plan"};
   r.points[1].sweep = {{{"us", 1.5}, {"predicted_us", 2.0}, {"plan", "another"}}};
   const Results back = parse_results(to_text(r), "f.json");
   EXPECT_EQ(to_text(back), to_text(r));
   EXPECT_EQ(back.machine.driver, "1.2.3");
+  ASSERT_EQ(back.machine.loops.size(), 1u);
+  EXPECT_DOUBLE_EQ(back.machine.loops[0].share(), 0.8);
+  EXPECT_THAT(format_tables(back), HasSubstr("main loop alone,  64 tokens, 2 sides:   320 clocks a group, 0.80 of"));
   ASSERT_EQ(back.points.size(), 4u);
   EXPECT_DOUBLE_EQ(back.points[2].beside.at("fp16").speedup(), 8);
   EXPECT_EQ(back.num_wrong(), 3);
