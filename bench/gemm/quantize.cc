@@ -164,8 +164,8 @@ class QuantizeBench {
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
       const std::string text =
-          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts{}", p.tokens, p.units,
-                      p.cluster, p.cta_groups, p.ctas, p.parts, p.is_few ? ", a warp a group" : "");
+          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts, {} teams{}", p.tokens,
+                      p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.teams, p.is_few ? ", a warp a group" : "");
       if (i == 0) row["plan"] = text;
       if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
@@ -184,13 +184,22 @@ class QuantizeBench {
         plan.is_few = true;
         plans.push_back(plan);
       }
+    for (const int tokens : {1, 2})
+      for (const int teams : {1, 2, 3})
+        for (const int per_sm : {1, 2}) {
+          if (p.m <= kMaxGemvTokens || !fits_teams_sm90(p, tokens, teams)) continue;
+          if (per_sm == 2 && (is_normed || p.m <= sms_)) continue;
+          QuantizePlan plan{tokens, 1, 1, round_up(groups, 4), std::min(per_sm * sms_, padded_tokens(p.m)), sms_};
+          plan.teams = teams;
+          plans.push_back(plan);
+        }
     // Of normed rows also: one or two tokens, the row in one part or in several.
     for (const int tokens : {1, 2})
       for (const int cluster : {1, 2, 4, 8})
         for (const int per_sm : {1, 2, 3, 4})
           for (const int parts : {1, kMostParts}) {
             QuantizePlan plan = chosen;
-            plan.is_few = false;
+            plan.is_few = false, plan.teams = 0;
             plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster, plan.parts = parts;
             plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
             const int passes = padded_tokens(p.m) / plan.tokens;
@@ -199,6 +208,7 @@ class QuantizeBench {
             if (tokens > (is_normed ? 2 : 1) || plan.cta_groups > (plan.units == 2 ? 112 : 64)) continue;
             if (parts > 1 && (!is_normed || tokens > 1 || p.format.k_in <= 8192)) continue;
             if (plan.tokens == 2 && (p.m <= 16 || p.format.k_in > kMostPairChannels)) continue;
+            if (is_normed && plan.tokens == 2 && p.format.k_in <= kMostTeamChannels) continue;
             if (per_sm > 1 && passes * cluster <= sms_) continue;
             const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_normed && is_lone ? 1 : 2);
             if (bytes > kMostRowBytes || (per_sm > 1 && per_sm * bytes > 228 * 1024)) continue;

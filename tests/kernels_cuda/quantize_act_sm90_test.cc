@@ -30,6 +30,13 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
       plan.is_few = true;
       plans.push_back(plan);
     }
+  for (const int tokens : {1, 2})
+    for (const int teams : {1, tokens + 1})
+      for (const int ctas : {1, 7, 132}) {
+        QuantizePlan plan{tokens, 1, 1, round_up(p.format.num_groups(), 4), ctas, 132};
+        plan.teams = teams;
+        if (is_picked && p.m > kMaxGemvTokens && fits_teams_sm90(p, tokens, teams)) plans.push_back(plan);
+      }
   const int most_pair = is_normed ? kMostPairChannels : 8192;
   const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= most_pair ? 2 : 1;
   const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
@@ -39,6 +46,7 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
         for (const int clusters : {1, 24 / cluster, p.m}) {  // several passes a cluster, clusters without one, one each
           QuantizePlan plan{tokens, units, cluster, 0, clusters * cluster, 132};
           plan.cta_groups = round_up((p.format.num_groups() + cluster - 1) / cluster, 4 * units);
+          if (is_normed && tokens == 2 && p.format.k_in <= kMostTeamChannels) continue;  // teams
           if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
           if (quantize_shared_bytes_sm90(p, is_permuted, plan, 2) > kMostRowBytes) continue;
           plans.push_back(plan);
@@ -70,8 +78,8 @@ void check_case(const QuantizeCase& c) {
   int left = c.m > 1000 ? 1 : 1000;  // plans
   for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
     if (left-- == 0) break;
-    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts{}", plan.tokens, plan.units,
-                             plan.cluster, plan.cta_groups, plan.ctas, plan.parts,
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts, {} teams{}", plan.tokens,
+                             plan.units, plan.cluster, plan.cta_groups, plan.ctas, plan.parts, plan.teams,
                              plan.is_few ? ", a warp a group" : ""));
     for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
       COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
@@ -158,25 +166,38 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
   for (const ActSource source : {ActSource::f32, ActSource::bf16, ActSource::rms_norm, ActSource::silu_mul})
     for (const int k : {128, 1152, 2048, 4096, 8192, 14336, 18944, 28672, 65536})
-      for (const int m : {1, 2, 7, 16, 17, 33, 100, 256, 527, 528, 4096}) {
-        const QuantizePlan plan = plan_quantize_act_sm90({m, {k, k, 0, 4, true, 1.0f, 1.0f}, source}, false, 132);
-        SCOPED_TRACE(fmt::format("source {} k {} m {}", static_cast<int>(source), k, m));
-        if (plan.tokens == 0) {
-          EXPECT_GT(k, source == ActSource::rms_norm ? 28672 : 65535);
-          continue;
+      for (const int m : {1, 2, 7, 16, 17, 33, 100, 256, 527, 528, 4096})
+        for (const bool is_permuted : {false, true}) {
+          const QuantizeActProblem problem{m, {k, k, 0, 4, true, 1.0f, 1.0f}, source};
+          const QuantizePlan plan = plan_quantize_act_sm90(problem, is_permuted, 132);
+          SCOPED_TRACE(fmt::format("source {} k {} m {} permuted {}", static_cast<int>(source), k, m, is_permuted));
+          if (plan.tokens == 0) {
+            if (!is_permuted) {
+              EXPECT_GT(k, source == ActSource::rms_norm ? 28672 : 65535);
+            }
+            continue;
+          }
+          if (plan.teams > 0) {
+            EXPECT_TRUE(fits_teams_sm90(problem, plan.tokens, plan.teams));
+            EXPECT_TRUE(is_permuted || source == ActSource::rms_norm);
+            EXPECT_GT(m, kMaxGemvTokens);
+            EXPECT_EQ(plan.cluster, 1);
+            EXPECT_GE(plan.cta_groups, k / kGroup);
+            EXPECT_LE(plan.ctas, padded_tokens(m));
+            continue;
+          }
+          EXPECT_GE(plan.cluster * plan.cta_groups, k / kGroup);
+          EXPECT_EQ(plan.cta_groups % (plan.is_few ? 1 : 4 * plan.units), 0);
+          EXPECT_LE(plan.cta_groups, plan.is_few ? kMostFewGroups : (plan.units == 2 ? 112 : 64));
+          EXPECT_EQ(plan.ctas % plan.cluster, 0);
+          EXPECT_GT(plan.ctas, 0);
+          EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);
+          EXPECT_LE(plan.tokens * plan.units, 2);
+          EXPECT_LE(plan.parts, plan.tokens == 1 && source == ActSource::rms_norm ? kMostParts : 1);
+          if (plan.is_few) {
+            EXPECT_GT(plan.cluster, 1);
+          }
         }
-        EXPECT_GE(plan.cluster * plan.cta_groups, k / kGroup);
-        EXPECT_EQ(plan.cta_groups % (plan.is_few ? 1 : 4 * plan.units), 0);
-        EXPECT_LE(plan.cta_groups, plan.is_few ? kMostFewGroups : (plan.units == 2 ? 112 : 64));
-        EXPECT_EQ(plan.ctas % plan.cluster, 0);
-        EXPECT_GT(plan.ctas, 0);
-        EXPECT_LE(plan.ctas, padded_tokens(m) * plan.cluster);
-        EXPECT_LE(plan.tokens * plan.units, 2);
-        EXPECT_LE(plan.parts, plan.tokens == 1 && source == ActSource::rms_norm ? kMostParts : 1);
-        if (plan.is_few) {
-          EXPECT_GT(plan.cluster, 1);
-        }
-      }
 }
 
 TEST(QuantizeActGateSm90, EveryGate) {

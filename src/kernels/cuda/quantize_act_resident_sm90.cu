@@ -114,17 +114,6 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     }
     ptx::fence_mbarrier_init();
   }
-  const auto copy_first_rows = [&](int from, int to) {
-    for (int i = from; i < to; ++i)
-      if (first_pass + i * step < valid_passes) copy_rows(first_pass + i * step, i);
-  };
-  // A helper that has nothing else to do copies at once, but not to CTAs that may not run yet, nor over the gains.
-  const bool is_copier = threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0);
-  const int early_stages = kHelpers != 1 || kIsMulticast ? 0 : stages - static_cast<int>(kIsNormed);
-  if (is_copier && early_stages > 0) {
-    ptx::wait_for_previous_kernel();
-    copy_first_rows(0, early_stages);
-  }
   if constexpr (kPicked) {
     if (threadIdx.x < stages * kTokens)
       *reinterpret_cast<uint4*>(rows + threadIdx.x / stages * kTokenStride + (threadIdx.x % stages + 1) * at.row_bytes -
@@ -173,7 +162,9 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   if (cluster > 1) ptx::cluster_meet();
 
   ptx::wait_for_previous_kernel();
-  if (is_copier) copy_first_rows(early_stages, stages);
+  if (threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0))
+    for (int i = 0; i < stages; ++i)
+      if (first_pass + i * step < valid_passes) copy_rows(first_pass + i * step, i);
 
   if (kIsNormed && is_helper) {  // a pass ahead of the others, whose barrier frees the rows that it reads
     const int thread = threadIdx.x - consumers * 32;
@@ -437,16 +428,14 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream) {
   if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
+  if (plan.teams > 0) return launch_quantize_act_teams_sm90(p, args, plan, stream);
   const ActFormat& f = p.format;
   const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, 0};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;
   switch (p.source) {
     case ActSource::rms_norm:
       if (!is_two) return launch<ActSource::rms_norm, true, 1, 1, 0, 640, 1>(k, plan, stream);
-      return f.k_in <= 4096 && plan.cta_groups <= 32
-                 ? launch<ActSource::rms_norm, true, 1, 2, 4096, 288, 2>(k, plan, stream)
-             : f.k_in <= 8192 ? launch<ActSource::rms_norm, true, 1, 2, 8192, 544, 1>(k, plan, stream)
-                              : launch<ActSource::rms_norm, true, 1, 2, kMostPairChannels, 480, 1>(k, plan, stream);
+      return launch<ActSource::rms_norm, true, 1, 2, kMostPairChannels, 480, 1>(k, plan, stream);
     case ActSource::silu_mul:
       return is_wide ? launch<ActSource::silu_mul, false, 2, 1, 0, 448, 2>(k, plan, stream)
                      : launch<ActSource::silu_mul, false, 1, 1, 0, 512, 2>(k, plan, stream);

@@ -39,6 +39,28 @@ QuantizePlan plan_few(const QuantizeActProblem& p, int sms) {
   return plan;
 }
 
+// Persistent CTAs of one team or several. The bounds are where timings on an H200 cross.
+QuantizePlan plan_teams(const QuantizeActProblem& p, bool is_permuted, int sms) {
+  const bool is_normed = p.source == ActSource::rms_norm, is_short = fits_teams_sm90(p, 1, 2);
+  QuantizePlan plan;
+  if ((!is_normed && !is_permuted) || p.m <= kMaxGemvTokens || !fits_teams_sm90(p, 1, 1)) return plan;
+  int per_sm = 1;
+  if (is_short) {  // normed rows; shorter ones leave half of a team's warps without work, so more teams
+    const bool is_half = p.format.k <= kMostTeamChannels / 4;
+    plan.tokens = p.m < (is_half ? 4 : 20) * sms ? 1 : 2, plan.teams = plan.tokens + 1;
+  } else if (is_normed) {
+    if (6 * p.m <= sms) return plan;  // clusters
+    plan.tokens = p.m < 4 * sms ? 1 : 2, plan.teams = 1;
+  } else {
+    if (p.m <= sms || p.format.k <= kMostTeamChannels / 2) return plan;
+    plan.tokens = 1, plan.teams = 1;
+    per_sm = p.m > 2 * sms && p.m <= 3 * sms ? 1 : 2;  // three passes instead of two twice as long
+  }
+  plan.cta_groups = round_up(p.format.num_groups(), kWarpGroups);
+  plan.ctas = std::min(padded_tokens(p.m), per_sm * sms), plan.sms = sms;
+  return plan;
+}
+
 }  // namespace
 
 QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permuted, int sms) {
@@ -49,13 +71,12 @@ QuantizePlan plan_quantize_act_sm90(const QuantizeActProblem& p, bool is_permute
   if (static_cast<int64_t>(f.k) * padded_tokens(p.m) > int64_t{0xffffffff}) return {};  // offsets are 32-bit
   const bool is_normed = p.source == ActSource::rms_norm;
   if (const QuantizePlan few = plan_few(p, sms); few.is_few) return few;
+  if (const QuantizePlan teams = plan_teams(p, is_permuted, sms); teams.teams > 0) return teams;
   QuantizePlan plan;
   plan.sms = sms;
-  const int most_pair = is_normed ? kMostPairChannels : 8192;
-  plan.tokens =
-      is_picked && p.source != ActSource::f32 && p.m >= 4 * sms && f.k_in <= most_pair && groups <= most_pair / kGroup
-          ? 2
-          : 1;
+  const bool is_pair = is_normed ? f.k_in > kMostTeamChannels && f.k_in <= kMostPairChannels && f.k <= kMostPairChannels
+                                 : is_picked && p.source == ActSource::bf16 && f.k_in <= 8192 && f.k <= 8192;
+  plan.tokens = is_pair && p.m >= 4 * sms ? 2 : 1;
   plan.units = is_silu && p.m >= sms && groups > 2 * kWarpGroups ? 2 : 1;
   const int most = plan.units == 2 ? kMostWideGroups : kMostCtaGroups;
   while (plan.cluster * most < groups) plan.cluster *= 2;
@@ -81,9 +102,7 @@ int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, co
   const int size = p.source == ActSource::bf16 ? 2 : 4, step = kWarpGroups * plan.units;
   const int row_bytes = is_picked ? p.format.k_in * size + 16 : plan.cta_groups * kGroup * size;
   const int slots = (plan.cta_groups + step - 1) / step * plan.cluster;
-  const int pair_channels = is_normed && p.format.k_in <= 4096 && plan.cta_groups <= 32 ? 4096
-                            : !is_normed || p.format.k_in <= 8192                       ? 8192
-                                                                                        : kMostPairChannels;
+  const int pair_channels = is_normed ? kMostPairChannels : 8192;
   return (is_normed && plan.tokens == 1 ? 1152 : 128) + stages * row_bytes +
          (plan.tokens - 1) * 2 * (pair_channels * size + 16) + 24 * plan.tokens * slots;
 }

@@ -71,6 +71,14 @@ __device__ __forceinline__ void store_shared_u32(uint32_t address, uint32_t v) {
   asm volatile("st.shared.u32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
 }
 
+// Shared memory takes part: the larger of it and v, and their sum.
+__device__ __forceinline__ void reduce_max_shared(uint32_t address, uint32_t v) {
+  asm volatile("red.relaxed.cta.shared.max.u32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+__device__ __forceinline__ void reduce_add_shared(uint32_t address, uint32_t v) {
+  asm volatile("red.relaxed.cta.shared.add.u32 [%0], %1;" ::"r"(address), "r"(v) : "memory");
+}
+
 // Four 8x8 matrices of 16-bit elements, each transposed; lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void store_matrix_x4_trans(uint32_t address, uint32_t a, uint32_t b, uint32_t c,
                                                       uint32_t d) {

@@ -105,7 +105,7 @@ __device__ __forceinline__ float divide_by_small(float n, float d, float inverse
   return fmaf(fmaf(-d, q, n), inverse, q);
 }
 
-// token_scales of kernels/quantize_act.h for finite maxima.
+// token_scales of kernels/quantize_act.h for finite maxima; r is 1 where it is not wanted.
 struct ScaleConstants {
   float clip1, clip2, limit2, inverse_limit2, rmax, inverse_rmax;
 };
@@ -113,13 +113,14 @@ inline ScaleConstants scale_constants(const ActFormat& f) {
   const float limit2 = static_cast<float>(region2_limit(f.bits2)), rmax = static_cast<float>(max_region1_factor(f));
   return {f.clip1, f.clip2, limit2, 1.0f / limit2, rmax, 1.0f / rmax};
 }
-__device__ __forceinline__ TokenScales scales_of(float amax1, float amax2, const ScaleConstants& c) {
+__device__ __forceinline__ TokenScales scales_of(float amax1, float amax2, const ScaleConstants& c,
+                                                 bool wants_r = true) {
   const float a1 = amax1 < kMinAmax ? 0.0f : amax1, a2 = amax2 < kMinAmax ? 0.0f : amax2;
   const float d1 = divide_by_small(c.clip1 * a1, 127.0f, 1.0f / 127.0f);
   const float d2 = divide_by_small(c.clip2 * a2, c.limit2, c.inverse_limit2);
   const float floor1 = divide_by_small(d1, c.rmax, c.inverse_rmax);
   TokenScales s{fmaxf(d2, floor1), 1};
-  if (d1 > s.sx) s.r = static_cast<int>(fminf(ceilf(d1 / s.sx), c.rmax));
+  if (wants_r && d1 > s.sx) s.r = static_cast<int>(fminf(ceilf(d1 / s.sx), c.rmax));
   return s;
 }
 
