@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of quantize_act_ax_sm80 and of Hopper's kernel for any row, lane by lane on the CPU, against the reference.
+// The text of quantize_act_ax_sm80 and of Hopper's kernels for any row and for teams, lane by lane on the CPU, against
+// the reference.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -17,15 +18,20 @@ namespace comet::cuda {
 namespace {
 
 constexpr int kPoison = 0x7f;
-alignas(128) char shared_bytes[228 * 1024];
+alignas(128) char shared[228 * 1024];
 RowShared row_shared;
 
 }  // namespace
 
 namespace ptx {
-char* const shared_memory = shared_bytes;
+char* const shared_memory = shared;
 }
 
+}  // namespace comet::cuda
+
+#include "kernels/cuda/quantize_act_teams_sm90.cu"
+
+namespace comet::cuda {
 namespace {
 
 template <typename T>
@@ -70,7 +76,7 @@ struct Outputs {
 template <class Body>
 void run(int ctas, int threads, const Body& body) {
   for (int cta = 0; cta < ctas; ++cta) {
-    std::memset(shared_bytes, kPoison, sizeof(shared_bytes));
+    std::memset(shared, kPoison, sizeof(shared));
     std::memset(static_cast<void*>(&row_shared), kPoison, sizeof(row_shared));
     simt::run_cta(cta, ctas, threads, body);
   }
@@ -103,15 +109,15 @@ void check_case(const QuantizeCase& c) {
         k.row_bytes = picked_row_bytes(want.problem), k.stages = plan.stages;
         run(plan.ctas, plan.threads, [&] {
           if (plan.rows == QuantizeRowsSm80::any)
-            quantize_rows_sm80<AnyRow, 0>(k, shared_bytes, row_shared);
+            quantize_rows_sm80<AnyRow, 0>(k, shared, row_shared);
           else if (plan.rows == QuantizeRowsSm80::silu && plan.units == 1)
-            quantize_rows_sm80<SiluRow, 1>(k, shared_bytes, row_shared);
+            quantize_rows_sm80<SiluRow, 1>(k, shared, row_shared);
           else if (plan.rows == QuantizeRowsSm80::silu)
-            quantize_rows_sm80<SiluRow, 2>(k, shared_bytes, row_shared);
+            quantize_rows_sm80<SiluRow, 2>(k, shared, row_shared);
           else if (c.source == ActSource::bf16)
-            quantize_rows_sm80<PickedRow<bf16>, 1>(k, shared_bytes, row_shared);
+            quantize_rows_sm80<PickedRow<bf16>, 1>(k, shared, row_shared);
           else
-            quantize_rows_sm80<PickedRow<float>, 1>(k, shared_bytes, row_shared);
+            quantize_rows_sm80<PickedRow<float>, 1>(k, shared, row_shared);
         });
         out.values.expect_equal("values", packed.values);
         out.multipliers.expect_equal("multipliers", packed.multipliers);
@@ -131,15 +137,9 @@ void check_case(const QuantizeCase& c) {
     values.resize(padded_tokens(c.m), padding);
     return values;
   };
-  for (const bool is_staged : {false, true}) {
-    SCOPED_TRACE(is_staged ? "sm90, staged" : "sm90, in place");
+  const auto check_sm90 = [&](const auto& launch) {
     const Outputs out(tiles.size(), want.multipliers.size(), want, padded_tokens(c.m));
-    const QuantizeActArgs args = args_of(out, ActLayout::tiles_sm90);
-    const RowArgs k = make_row_args(want.problem, args, is_staged && wants_staging(want.problem, args));
-    run(5, 96, [&] {
-      AnyRow row(k, shared_bytes, row_shared);
-      quantize_rows<0>(k, row, output_sm90(k), row_shared);
-    });
+    launch(args_of(out, ActLayout::tiles_sm90));
     out.values.expect_equal("values", tiles);
     out.multipliers.expect_equal("multipliers", want.multipliers);
     out.group_sums.expect_equal("group_sums", want.group_sums);
@@ -147,7 +147,29 @@ void check_case(const QuantizeCase& c) {
     out.scales.expect_equal("scales", padded(want.scales, 0.0f));
     out.sums.expect_equal("sums", padded(want.sums, 0u));
     out.errors.expect_equal("row_errors", want.errors);
+  };
+  for (const bool is_staged : {false, true}) {
+    SCOPED_TRACE(is_staged ? "sm90, staged" : "sm90, in place");
+    check_sm90([&](const QuantizeActArgs& args) {
+      const RowArgs k = make_row_args(want.problem, args, is_staged && wants_staging(want.problem, args));
+      run(5, 96, [&] {
+        AnyRow row(k, shared, row_shared);
+        quantize_rows<0>(k, row, output_sm90(k), row_shared);
+      });
+    });
   }
+  for (const int tokens : {1, 2})
+    for (const int teams : {1, tokens + 1})
+      for (const int ctas : {1, 4}) {
+        const bool is_picked = c.permute || c.source == ActSource::rms_norm;
+        if (!is_picked || c.m <= kMaxGemvTokens || c.k_in % 8 != 0 || !fits_teams_sm90(want.problem, tokens, teams))
+          continue;
+        QuantizePlan plan{tokens, 1, 1, round_up(want.problem.format.num_groups(), 4), ctas, 4};
+        plan.teams = teams;
+        SCOPED_TRACE("sm90, " + std::to_string(tokens) + " tokens, " + std::to_string(teams) + " teams");
+        check_sm90(
+            [&](const QuantizeActArgs& args) { launch_quantize_act_teams_sm90(want.problem, args, plan, nullptr); });
+      }
 }
 
 class QuantizeActSimt : public testing::TestWithParam<QuantizeCase> {};
@@ -172,7 +194,12 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{12, 1496, 1536, 7, 4, true, false, ActSource::silu_mul},
                     QuantizeCase{8, 1496, 1536, 12, 4, true, false, ActSource::silu_mul},
                     QuantizeCase{8, 9000, 9088, 5, 4, true, false, ActSource::silu_mul},  // one and two groups a lane
-                    QuantizeCase{9, 1001, 1024, 2, 4, true, true, ActSource::silu_mul}),
+                    QuantizeCase{9, 1001, 1024, 2, 4, true, true, ActSource::silu_mul},
+                    QuantizeCase{29, 1496, 1536, 3, 4, true, true, ActSource::rms_norm},  // teams, some warps idle
+                    QuantizeCase{33, 384, 384, 1, 8, true, true, ActSource::rms_norm, DType::f16},
+                    QuantizeCase{18, 4096, 4096, 5, 4, true, false, ActSource::rms_norm, DType::bf16},
+                    QuantizeCase{18, 4608, 4608, 5, 4, true, true, ActSource::rms_norm},
+                    QuantizeCase{21, 2000, 2048, 9, 4, true, true, ActSource::bf16}),
     case_name);
 
 }  // namespace
