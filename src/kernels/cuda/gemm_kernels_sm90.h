@@ -42,8 +42,8 @@ struct GemmTileKernel {
   void (*launch)(const GemmKernelArgs&, const LaunchShape&);
 };
 
-extern const GemmTileKernel kGemmW4axM32, kGemmW4axM32Sides, kGemmW4axM64, kGemmW4axM64Sides, kGemmW4axM96,
-    kGemmW4axM128, kGemmW4axM128Rows192, kGemmW4axM192, kGemmW4axM256;
+extern const GemmTileKernel kGemmW4axM32, kGemmW4axM32Sides, kGemmW4axM64, kGemmW4axM64Sides, kGemmW4axM64Rows192,
+    kGemmW4axM96, kGemmW4axM128, kGemmW4axM128Rows192, kGemmW4axM192, kGemmW4axM256;
 extern const GemmTileKernel kGemmW8a8M32, kGemmW8a8M128, kGemmW8a8M256;
 
 // m <= kMaxGemvTokens.

@@ -49,9 +49,9 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, cons
 
 void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
-  static constexpr std::array kernels = {&kGemmW4axM32,         &kGemmW4axM32Sides, &kGemmW4axM64,
-                                         &kGemmW4axM64Sides,    &kGemmW4axM96,      &kGemmW4axM128,
-                                         &kGemmW4axM128Rows192, &kGemmW4axM192,     &kGemmW4axM256};
+  static constexpr std::array kernels = {
+      &kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,         &kGemmW4axM64Sides, &kGemmW4axM64Rows192,
+      &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM128Rows192, &kGemmW4axM192,     &kGemmW4axM256};
   const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});

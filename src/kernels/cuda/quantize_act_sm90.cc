@@ -49,8 +49,9 @@ QuantizePlan plan_teams(const QuantizeActProblem& p, bool is_permuted, int sms) 
     const bool is_half = p.format.k <= kMostTeamChannels / 4;
     plan.tokens = p.m < (is_half ? 4 : 20) * sms ? 1 : 2, plan.teams = plan.tokens + 1;
   } else if (is_normed) {
-    if (6 * p.m <= sms) return plan;  // clusters
-    plan.tokens = p.m < 4 * sms ? 1 : 2, plan.teams = 1;
+    const bool is_long = !fits_teams_sm90(p, 2, 1);
+    if (is_long ? p.m + 4 < sms || p.m > 10 * sms : 6 * p.m <= sms) return plan;  // clusters
+    plan.tokens = is_long || p.m < 4 * sms ? 1 : 2, plan.teams = 1;
   } else {
     if (p.m <= sms || p.format.k <= kMostTeamChannels / 2) return plan;
     plan.tokens = 1, plan.teams = 1;

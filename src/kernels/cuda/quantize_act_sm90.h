@@ -12,11 +12,12 @@ namespace comet::cuda {
 // and group_sums where they are not null.
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
-constexpr int kMostRowBytes = 227 * 1024;  // of shared memory of a CTA
-constexpr int kMostFewGroups = 16;         // of a CTA with a warp a group
-constexpr int kMostPairChannels = 14336;   // of the normed rows of which a pass takes two
-constexpr int kMostParts = 4;              // of a row
-constexpr int kMostTeamChannels = 8192;    // of the rows of one team; of several, half of it
+constexpr int kMostRowBytes = 227 * 1024;     // of shared memory of a CTA
+constexpr int kMostFewGroups = 16;            // of a CTA with a warp a group
+constexpr int kMostPairChannels = 14336;      // of the normed rows of which a pass takes two
+constexpr int kMostParts = 4;                 // of a row
+constexpr int kMostTeamChannels = 8192;       // of the rows of one team; of several, half of it
+constexpr int kMostLongTeamChannels = 14336;  // of normed rows of one team and a token a pass
 
 // How the kernel that keeps rows in registers deals tokens to CTAs: `cluster` CTAs share a token, cta_groups groups
 // each; a lane holds 16 channels of `units` groups of each of `tokens` tokens.
@@ -37,7 +38,9 @@ inline bool fits_teams_sm90(const QuantizeActProblem& p, int tokens, int teams) 
   const bool is_normed = p.source == ActSource::rms_norm;
   if (teams != 1 && teams != tokens + 1) return false;
   if (!is_normed && (p.source != ActSource::bf16 || tokens * teams > 1)) return false;
-  const int most = teams > 1 ? kMostTeamChannels / 2 : kMostTeamChannels;
+  const int most = teams > 1                  ? kMostTeamChannels / 2
+                   : is_normed && tokens == 1 ? kMostLongTeamChannels
+                                              : kMostTeamChannels;
   return p.format.k_in <= most && p.format.k <= most;
 }
 void launch_quantize_act_teams_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// quantize_act of more than a few normed or permuted bf16 rows of up to 8,192 channels, without clusters: in a CTA one
-// team of warps or several, each with tokens of its own and its own barriers.
+// quantize_act of more than a few normed or permuted bf16 rows of up to 8,192 channels (normed, a token a pass:
+// 14,336), without clusters: in a CTA one team of warps or several, each with tokens of its own and its own barriers.
 //
 // A team is a warp for every four groups (8 lanes share a group, tile/quantize_units.cuh) and, for normed rows,
 // helpers: they make the inverse of the norm a pass ahead, and their last warp copies the first rows. Order and gain,
@@ -32,8 +32,9 @@ struct Team {
   float chains[kTokens == 1 ? kStages : 1][kTokens == 1 ? kGroup : 1];
 };
 
-// Whether order and gain lie in shared memory as lanes read them, 16 bytes at a time; else they stay in registers.
-constexpr bool is_stored(int tokens) { return tokens == 2; }
+// Whether order and gain lie in shared memory as lanes read them, 16 bytes at a time; else they stay in registers,
+// which two tokens or more than 20 warps leave no room for.
+constexpr bool is_stored(int tokens, int most_channels) { return tokens == 2 || most_channels > kMostTeamChannels; }
 
 template <ActSource kSource, int kTokens, int kTeams, int kMostChannels>
 struct Shared {
@@ -42,7 +43,7 @@ struct Shared {
   alignas(128) Team<kTokens> team[kTeams];
   alignas(16) char rows[kTeams][kStages][kTokens][kRowBytes];
   alignas(16) uint32_t gain[kSource == ActSource::rms_norm ? kMostChannels : 4];
-  alignas(16) uint32_t order[is_stored(kTokens) ? kMostChannels : 4];
+  alignas(16) uint32_t order[is_stored(kTokens, kMostChannels) ? kMostChannels : 4];
 };
 
 // The gains in the row's order as f32, by kThreads threads, kMost of them at most: all are on their way at once.
@@ -92,11 +93,12 @@ __global__ void __launch_bounds__(kCtaThreads, kCtasPerSm)
   static_assert(sizeof(AllShared) <= kMostRowBytes && 2 + kTeamBarriers * kTeams <= 16);
   constexpr bool kIsNormed = kSource == ActSource::rms_norm;
   static_assert(kIsNormed ? kHelpers == 1 || kHelpers == (kTokens == 1 ? 4 : 2) : kHelpers == 0 && kTokens == 1);
-  constexpr bool kIsStored = is_stored(kTokens);
+  constexpr bool kIsStored = is_stored(kTokens, kMostChannels);
   constexpr int kRowBytes = AllShared::kRowBytes, kConsumers = kMostChannels / kGroup / kWarpGroups,
                 kTeamWarps = kConsumers + kHelpers, kTeamThreads = kConsumers * 32,
                 kAllConsumers = kTeams * kTeamThreads, kBegunThreads = kAllConsumers + (kHelpers > 0 ? kTeams * 32 : 0),
-                kSize = channel_bytes(kSource);
+                kSize = channel_bytes(kSource),
+                kInFlight = kMostChannels > kMostTeamChannels ? 32 : kMostChannels / kGroup;  // of a row that is summed
   static_assert(kCtaThreads == kTeams * kTeamWarps * 32);
   extern __shared__ __align__(128) char shared[];
   AllShared& all = *reinterpret_cast<AllShared*>(shared);
@@ -164,8 +166,8 @@ __global__ void __launch_bounds__(kCtaThreads, kCtasPerSm)
         const auto first_copies = [&] {
           if (is_copier && count == 0) copy_rows(first_pass, 0), copy_rows(first_pass + step, 1);
         };
-        s.chains[stage][thread] = chain_of_global<kMostChannels / kGroup>(reinterpret_cast<const float*>(row_of(pass)),
-                                                                          f.k_in, thread, first_copies);
+        s.chains[stage][thread] =
+            chain_of_global<kInFlight>(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread, first_copies);
         ptx::named_barrier_sync(helpers_barrier, kGroup);
         if (!is_lead) continue;
         inverse = rms_inverse(tree_of_chains(s.chains[stage], lane), f.k_in, k.a.eps);
@@ -390,6 +392,8 @@ void launch_quantize_act_teams_sm90(const QuantizeActProblem& p, const QuantizeA
   if (plan.tokens == 2)
     return plan.teams == 3 ? launch<kNormed, 2, 3, 1, 4096, 1>(k, plan, stream)
                            : launch<kNormed, 2, 1, 2, 8192, 1>(k, plan, stream);
+  if (f.k_in > kMostTeamChannels || f.k > kMostTeamChannels)
+    return launch<kNormed, 1, 1, 4, kMostLongTeamChannels, 1>(k, plan, stream);
   return plan.teams == 2 ? launch<kNormed, 1, 2, 4, 4096, 1>(k, plan, stream)
                          : launch<kNormed, 1, 1, 4, 8192, 1>(k, plan, stream);
 }

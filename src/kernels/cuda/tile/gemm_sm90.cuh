@@ -179,7 +179,7 @@ struct GemmConsumer {
       const int row0 = p.strip0 * kStripRows + at.warpgroup * 64;
       Scaler<Weights::kOffset128> scaler;
       // Early where registers allow, so that its latency is hidden.
-      constexpr bool kEarlyScales = kTileM > 64 || kSides > 1;
+      constexpr bool kEarlyScales = kTileM > 64 || kSides > 1 || kRows > kTileRows;
       if constexpr (kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
       int32_t acc[kTileM / 2];
       mainloop(acc, work, ring, slots);
