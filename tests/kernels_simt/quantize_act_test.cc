@@ -199,6 +199,7 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{33, 384, 384, 1, 8, true, true, ActSource::rms_norm, DType::f16},
                     QuantizeCase{18, 4096, 4096, 5, 4, true, false, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{18, 4608, 4608, 5, 4, true, true, ActSource::rms_norm},
+                    QuantizeCase{17, 8704, 8832, 6, 4, true, true, ActSource::rms_norm},  // order in shared memory
                     QuantizeCase{21, 2000, 2048, 9, 4, true, true, ActSource::bf16}),
     case_name);
 
