@@ -16,9 +16,8 @@ namespace {
 constexpr int kGemvCtasPerSmHost = 2;
 constexpr int kGemvPassStrips = 4;
 constexpr int kGemvLoneGroups = 64;  // up to here a CTA an SM is enough where each has one whole pass
-constexpr int kGemvShortGroups = 32;
-constexpr int kMostTilesM = 8;  // token tiles: beyond, only the largest is worth a try
-constexpr int kPartGroups = 2;  // what leaving a part of a split tile takes, in groups
+constexpr int kMostTilesM = 8;       // token tiles: beyond, only the largest is worth a try
+constexpr int kPartGroups = 2;       // what leaving a part of a split tile takes, in groups
 
 int ceil_div(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
@@ -203,13 +202,13 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 namespace {
 
 // Half of every SM is left to the next kernel's rings where that costs nothing. Where two CTAs an SM leave little room,
-// or rows are short, the next kernel's may as well stand in line from the beginning.
+// the next kernel's may as well stand in line from the beginning.
 GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
   const GemmPlan lone = gemv_plan(p, num_sms);
-  if (num_strips(p.n) == kGemvPassStrips * lone.ctas && lone.schedule.groups <= kGemvLoneGroups) return lone;
+  if (p.m <= kBlockTokens && num_strips(p.n) == kGemvPassStrips * lone.ctas && lone.schedule.groups <= kGemvLoneGroups)
+    return lone;
   GemmPlan plan = gemv_plan(p, kGemvCtasPerSmHost * num_sms);
-  plan.is_next_early =
-      plan.ctas >= num_sms * 7 / 4 || (plan.ctas > num_sms && plan.schedule.groups <= kGemvShortGroups);
+  plan.is_next_early = plan.ctas >= num_sms * 7 / 4;
   return plan;
 }
 
