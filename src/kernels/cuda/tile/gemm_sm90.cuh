@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Hopper GEMM: producer warps feed stages of (128 rows x 128 k of weights, kTileM tokens x 128 k) by bulk
-// copies; a consumer warpgroup turns 64 rows each into wgmma register operands. Persistent; drawing in
-// docs/kernels.md.
+// The Hopper GEMM: producer warps feed stages of (kRows x 128 k of weights, kTileM tokens x 128 k) by bulk copies; each
+// consumer warpgroup turns 64 rows into wgmma register operands. Persistent; drawing in docs/kernels.md.
 #pragma once
 
 #include "kernels/cuda/tile/sum_sm90.cuh"

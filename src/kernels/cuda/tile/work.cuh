@@ -11,8 +11,8 @@ namespace comet::cuda {
 // CTA, the last ones of the grid, which computes the tile's first owned_groups and adds what helpers, the first CTAs of
 // the grid, leave in global memory: the runs then are theirs, of the groups not owned. (Helpers first: a CTA that waits
 // for one must not keep it from starting.) With cluster > 1 instead, a tile that is not whole belongs to a cluster of
-// that many CTAs, which share its groups evenly and add up through each other's shared memory, last of all: then
-// nothing else is in it. Tile = (token tile fastest, row tile).
+// that many CTAs, which share its groups evenly and add up through each other's shared memory: their last work, so
+// that the rings are idle by then. Tile = (token tile fastest, row tile).
 struct Schedule {
   int tiles_m = 0;  // token tiles
   int tiles_n = 0;  // row tiles
