@@ -3,7 +3,8 @@
 """Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [PLANS.json]
 
 The file is docs/results/gemm_plans_h200.json or what `comet bench gemm --sweep --share4 0 --json FILE` wrote. Prints
-the constants and, for every problem, how much slower the plan that the model picks is than the best one timed.
+the constants and, for every problem, how much slower the plan that the model picks is than the best one timed. The rule
+of gemm_plan.cc for power (kPowerShare) is not in it: plans are timed in turn, at one clock.
 """
 
 import json
@@ -70,7 +71,7 @@ def is_offered(row):
 
 
 def predicted_us(c, row):
-    """gemm_plan.cc: predicted_us()."""
+    """gemm_plan.cc: predicted_us(), but for power."""
     _, m, n, k, tile_m, sides, rows, ctas, whole, owned, run, cluster, _ = row
     groups, tiles_n = k // 128, ceil_div(n, rows)
     paired = tile_m <= 64 and ctas > SMS

@@ -111,7 +111,7 @@ class QuantizeBench {
                factors.data(),
                scales.data(),
                sums.data()};
-      launch_quantize_act_resident_sm90(problem, a, plan, stream_);
+      launch_quantize_act_plan_sm90(problem, a, plan, stream_);
     };
     std::vector<Candidate> c;
     std::vector<QuantizePlan> plans = {plan_quantize_act_sm90(problem, args.perm != nullptr, sms_)};

@@ -89,7 +89,7 @@ void check_case(const QuantizeCase& c) {
     if (plan.tokens == 0)
       quantize_act_ax_sm90(problem, args, nullptr);
     else
-      launch_quantize_act_resident_sm90(problem, args, plan, nullptr);
+      launch_quantize_act_plan_sm90(problem, args, plan, nullptr);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
 
     const auto tiles = values.to_host();

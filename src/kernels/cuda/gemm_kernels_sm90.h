@@ -34,7 +34,7 @@ struct LaunchShape {
   cudaStream_t stream = nullptr;
 };
 
-// One entry per (weights, tile_m, sides, rows): gemm_<scheme>_sm90_m<tile_m>.cu.
+// One entry per (weights, tile_m, sides, rows): gemm_<scheme>_sm90_m<tile_m>.cu, .._sides.cu, .._rows<rows>.cu.
 struct GemmTileKernel {
   int tile_m;
   int sides;

@@ -145,12 +145,8 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const bool is_first = group < n8, is_bad = max(most1, most2) >= kNotFinite;
   const float amax1 = float_from_bits(most1), amax2 = float_from_bits(most2);
   const TokenScales scales = is_bad ? TokenScales{0.0f, 1} : scales_of(amax1, amax2, k.scales);
-  Encoding e{0.0f, 0};
-  if (scales.sx != 0.0f && (is_first ? amax1 : amax2) >= kMinAmax) {
-    const int multiplier =
-        is_first || f.bits2 == 8 ? 1 : group_multiplier(float_from_bits(own_most), k.scales.clip2, scales.sx);
-    e = {1.0f / (static_cast<float>(is_first ? scales.r : multiplier) * scales.sx), static_cast<uint32_t>(multiplier)};
-  }
+  const Encoding e =
+      encoding_of(scales, is_first ? amax1 : amax2, own_most, is_first, !is_first && f.bits2 == 4, k.scales.clip2);
   uint32_t value;
   int sum = encode_word(x, e, is_first || f.bits2 == 8 ? kLimits8 : kLimits4, value);
   *word = value;

@@ -267,16 +267,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       const int group = group_of(i);
       const bool is_rotated = f.rotate && group >= n8;
       load(i % kTokens, group, !is_rotated, x[i]);
-      if (__all_sync(~0u, is_rotated)) {
-        rotate(x[i], rotation);
-      } else if (__any_sync(~0u, is_rotated)) {  // where the regions meet
-        float rotated[kUnit];
-#pragma unroll
-        for (int j = 0; j < kUnit; ++j) rotated[j] = x[i][j];
-        rotate(rotated, rotation);
-#pragma unroll
-        for (int j = 0; j < kUnit; ++j) x[i][j] = is_rotated ? rotated[j] : x[i][j];
-      }
+      rotate_where(is_rotated, x[i], rotation);
       item_most[i] = largest_bits(x[i]);
     }
     const uint32_t own_most = group_most<kItems>(item_most, lane);
@@ -330,14 +321,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) osum[i] = 0;
     // Of the item lane % kItems; then each lane gets its group's of every item.
-    const bool is_zero = scales.sx == 0.0f || (is_first ? amax1 : amax2) < kMinAmax;
-    int own_multiplier = 1;
-    Encoding own{0.0f, 0};
-    if (!is_zero) {
-      if (is_4bit) own_multiplier = group_multiplier(float_from_bits(own_most), k.scales.clip2, scales.sx);
-      own = {1.0f / (static_cast<float>(is_first ? scales.r : own_multiplier) * scales.sx),
-             static_cast<uint32_t>(own_multiplier)};
-    }
+    const Encoding own = encoding_of(scales, is_first ? amax1 : amax2, own_most, is_first, is_4bit, k.scales.clip2);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const int from = (lane & ~(kItems - 1)) + i, token = token0 + i % kTokens, group = group_of(i);
@@ -427,8 +411,6 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
 
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream) {
-  if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
-  if (plan.teams > 0) return launch_quantize_act_teams_sm90(p, args, plan, stream);
   const ActFormat& f = p.format;
   const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, 0};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;

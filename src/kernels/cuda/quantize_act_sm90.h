@@ -49,6 +49,10 @@ void launch_quantize_act_teams_sm90(const QuantizeActProblem& p, const QuantizeA
 int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, const QuantizePlan& plan, int stages);
 void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args,
                                        const QuantizePlan& plan, cudaStream_t stream);
+// The one of these three that a plan is for.
+void launch_quantize_act_plan_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
+                                   cudaStream_t stream);
+// Any row, without a plan.
 void launch_quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
 }  // namespace comet::cuda

@@ -297,16 +297,7 @@ __global__ void __launch_bounds__(kCtaThreads, kCtasPerSm)
     uint32_t token_most[kTokens];
 #pragma unroll
     for (int token = 0; token < kTokens; ++token) {
-      if (__all_sync(~0u, is_rotated)) {
-        rotate(x[token], rotation);
-      } else if (__any_sync(~0u, is_rotated)) {  // where the regions meet
-        float rotated[kUnit];
-#pragma unroll
-        for (int j = 0; j < kUnit; ++j) rotated[j] = x[token][j];
-        rotate(rotated, rotation);
-#pragma unroll
-        for (int j = 0; j < kUnit; ++j) x[token][j] = is_rotated ? rotated[j] : x[token][j];
-      }
+      rotate_where(is_rotated, x[token], rotation);
       token_most[token] = largest_bits(x[token]);
     }
     const int own_token = lane % kTokens;
@@ -327,14 +318,7 @@ __global__ void __launch_bounds__(kCtaThreads, kCtasPerSm)
     const float amax1 = float_from_bits(most.x), amax2 = float_from_bits(most.y);
     const TokenScales scales = is_bad ? TokenScales{0.0f, 1} : scales_of(amax1, amax2, k.scales, wants_r);
     // Of the token lane % kTokens; then each lane gets its group's of every token.
-    const bool is_zero = scales.sx == 0.0f || (is_first ? amax1 : amax2) < kMinAmax;
-    int own_multiplier = 1;
-    Encoding own{0.0f, 0};
-    if (!is_zero) {
-      if (is_4bit) own_multiplier = group_multiplier(float_from_bits(own_most), k.scales.clip2, scales.sx);
-      own = {1.0f / (static_cast<float>(is_first ? scales.r : own_multiplier) * scales.sx),
-             static_cast<uint32_t>(own_multiplier)};
-    }
+    const Encoding own = encoding_of(scales, is_first ? amax1 : amax2, own_most, is_first, is_4bit, k.scales.clip2);
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {
       const int from = (lane & ~(kTokens - 1)) + i, token = token0 + i;

@@ -84,6 +84,13 @@ struct Encoding {
   float inverse_step;
   uint32_t multiplier;  // m; 0 for groups whose values are all 0
 };
+// amax: of the group's region; own_most: of the group.
+__device__ __forceinline__ Encoding encoding_of(const TokenScales& scales, float amax, uint32_t own_most, bool is_first,
+                                                bool is_4bit, float clip2) {
+  if (scales.sx == 0.0f || amax < kMinAmax) return {0.0f, 0};
+  const int multiplier = is_4bit ? group_multiplier(float_from_bits(own_most), clip2, scales.sx) : 1;
+  return {1.0f / (static_cast<float>(is_first ? scales.r : multiplier) * scales.sx), static_cast<uint32_t>(multiplier)};
+}
 constexpr uint32_t kLimits4 = 0x00070007u, kLimits8 = 0x007f007fu;  // L, L
 
 // Four values; returns the sum of the word's bytes.

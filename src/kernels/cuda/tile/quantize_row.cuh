@@ -75,16 +75,7 @@ __device__ __forceinline__ uint32_t make_unit(const RowArgs& k, const Row& row, 
                                               float (&x)[kUnit]) {
   const bool is_rotated = k.p.format.rotate && group >= k.p.format.num_int8_groups;
   row.load(group, is_rotated, x);
-  if (__all_sync(~0u, is_rotated)) {
-    rotate(x, rotation);
-  } else if (__any_sync(~0u, is_rotated)) {  // where the regions meet
-    float rotated[kUnit];
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) rotated[i] = x[i];
-    rotate(rotated, rotation);
-#pragma unroll
-    for (int i = 0; i < kUnit; ++i) x[i] = is_rotated ? rotated[i] : x[i];
-  }
+  rotate_where(is_rotated, x, rotation);
   const uint32_t most[1] = {largest_bits(x)};
   return group_most<1>(most, 0);
 }

@@ -74,6 +74,20 @@ __device__ __forceinline__ void rotate(float (&x)[kUnit], const Rotation& r) {
   for (int i = 0; i < kUnit; ++i) x[i] = x[i] * r.scale[i / 4 % 2];
 }
 
+// In the lanes whose group is rotated; they differ in a warp only where the regions meet.
+__device__ __forceinline__ void rotate_where(bool is_rotated, float (&x)[kUnit], const Rotation& r) {
+  if (__all_sync(~0u, is_rotated)) {
+    rotate(x, r);
+  } else if (__any_sync(~0u, is_rotated)) {
+    float rotated[kUnit];
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) rotated[i] = x[i];
+    rotate(rotated, r);
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) x[i] = is_rotated ? rotated[i] : x[i];
+  }
+}
+
 // The larger |x|; NaN if one is, which is larger than all as bits.
 __device__ __forceinline__ float max_magnitude(float most, float x) { return ptx::max_or_nan(most, fabsf(x)); }
 
