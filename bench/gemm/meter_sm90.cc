@@ -184,9 +184,9 @@ class MeterSm90 final : public gemm_bench::Meter {
            {"rows", plan.rows},
            {"ctas", plan.ctas},
            {"full", plan.schedule.full_tiles},
-           {"owned", plan.schedule.owned_groups},
-           {"range", plan.schedule.range_groups},
-           {"cluster", plan.schedule.cluster}});
+           {"owned", owned_groups(plan.schedule)},
+           {"range", int{plan.schedule.range_groups}},
+           {"cluster", int{plan.schedule.cluster}}});
     }
   }
 

@@ -20,15 +20,16 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
   std::vector<int> seen(static_cast<size_t>(s.tiles_m) * s.tiles_n * s.groups);
   std::map<int, std::set<int>> helpers;
   for (int cta = 0; cta < plan.ctas; ++cta) {
-    WorkQueue queue = make_queue(s, cta, plan.ctas);
+    const bool has_sides = plan.sides > 1;
+    WorkQueue queue = has_sides ? make_queue<2>(s, cta, plan.ctas) : make_queue(s, cta, plan.ctas);
     int count = 0;
-    for (Work w; next_work(queue, w); ++count) {
+    for (Work w; has_sides ? next_work<2>(queue, w) : next_work(queue, w); ++count) {
       ASSERT_LT(w.begin, w.end);
       for (int g = w.begin; g < w.end; ++g) ++seen[static_cast<size_t>(w.tile) * s.groups + g];
       if (s.cluster > 1 || w.end - w.begin == s.groups) continue;
       const int split = w.tile - s.full_tiles, splits = num_split_tiles(s);
       if (w.begin == 0) {
-        EXPECT_EQ(w.end, s.owned_groups);
+        EXPECT_EQ(w.end, owned_groups(s));
         EXPECT_EQ(cta, plan.ctas - splits + split) << "helpers come before owners";
         continue;
       }

@@ -10,21 +10,22 @@
 
 namespace comet::cuda {
 
+// What the copies ask for first comes first: each 64 bytes are a miss of the constant cache, some 150 clocks.
 struct GemmKernelArgs {
   const uint8_t* weights = nullptr;  // units of layouts_sm90.h
   const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
+  Schedule schedule;
+  int m = 0, n = 0, num_int8_groups = 0;
   const uint32_t* sums = nullptr;    // [m]
   const float* scales = nullptr;     // [m]
   const int32_t* factors = nullptr;  // [m]
   const float* channel_scales = nullptr;
   const float* bias = nullptr;  // [n] or null
   void* d = nullptr;            // [m, n]
-  int m = 0, n = 0, num_int8_groups = 0;
   GemmOutput output = GemmOutput::bf16;
-  Schedule schedule;
-  bool is_next_early = false;                 // gemv: as in GemmPlan
-  uint8_t unit_begin[kMostParties + 1] = {};  // party p of a tile finishes the units of 16 tokens from [p] to [p + 1]
-  uint8_t most_units = 0;                     // of a party
+  bool is_next_early = false;               // gemv: as in GemmPlan
+  uint8_t unit_begin[kMostRanks + 1] = {};  // who finishes which of a side's units of 16 tokens: tile/sum_sm90.cuh
+  uint8_t most_units = 0;                   // of a side of a CTA
   int32_t* partials = nullptr;   // of split tiles: [split tile][warpgroup][tile_m / 2][128], zero between launches
   uint32_t* counters = nullptr;  // [split tile][warpgroup], zero between launches
 };

@@ -25,7 +25,8 @@ GemmPlan plan_of(const GemmProblem& p, TileChoice tile) {
   GemmPlan plan;
   plan.tile_m = tile.tile_m, plan.sides = tile.sides, plan.rows = tile.rows;
   Schedule& s = plan.schedule;
-  s.tiles_m = ceil_div(p.m, tile.tile_m), s.tiles_n = ceil_div(p.n, tile.rows), s.groups = p.k / kGroup;
+  s.tiles_m = ceil_div(p.m, tile.tile_m), s.tiles_n = ceil_div(p.n, tile.rows);
+  s.groups = p.k / kGroup, s.helped_groups = s.groups;
   return plan;
 }
 int num_tiles(const Schedule& s) { return s.tiles_m * s.tiles_n; }
@@ -69,9 +70,9 @@ GemmPlan tile_plan(const GemmProblem& p, TileChoice tile, int num_ctas, bool spl
     const int helped = s.groups - owned, range = ceil_div(rest * helped, helpers);
     const int parts = ceil_div(range, helped) + (range % helped != 0 ? 1 : 0);
     const int longest = std::max(owned, range + kPartGroups * parts);
-    if (longest < best) best = longest, s.owned_groups = owned, s.range_groups = range;
+    if (longest < best) best = longest, s.helped_groups = helped, s.range_groups = range;
   }
-  const int busy = ceil_div(rest * helped_groups(s), s.range_groups);  // helpers
+  const int busy = ceil_div(rest * s.helped_groups, s.range_groups);  // helpers
   plan.ctas = s.full_tiles > 0 ? num_ctas : rest + busy;
   return plan;
 }
@@ -153,8 +154,8 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
            kClusterCtaUs * s.cluster + kClusterTokenUs * plan.tile_m * (s.cluster - 1) / s.cluster +
            epilogue / std::min(s.cluster * plan.sides, plan.tile_m / 16);
   if (s.range_groups > 0) {
-    const int parts = ceil_div(s.range_groups, helped_groups(s));  // that a helper leaves
-    const double owner = s.owned_groups * stage, adds = kPartUs + kAddTokenUs * plan.tile_m + epilogue;
+    const int parts = ceil_div(s.range_groups, s.helped_groups);  // that a helper leaves
+    const double owner = owned_groups(s) * stage, adds = kPartUs + kAddTokenUs * plan.tile_m + epilogue;
     const double helper = s.range_groups * stage + (kPartUs + kLeaveTokenUs * plan.tile_m) * parts;
     if (s.full_tiles > 0)  // helpers have long left their parts
       us += std::max(owner + adds, helper) * kSplitStage;
@@ -237,14 +238,15 @@ GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
   if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
-  const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, s.tiles_m, s.tiles_n);
+  const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, int{s.tiles_m}, s.tiles_n);
   const int rest = num_tiles(s) - s.full_tiles;
   if (s.cluster > 1 && s.full_tiles > 0)
-    return fmt::format("{}, {} CTAs, {} whole, {} by clusters of {}", tiles, plan.ctas, s.full_tiles, rest, s.cluster);
+    return fmt::format("{}, {} CTAs, {} whole, {} by clusters of {}", tiles, plan.ctas, s.full_tiles, rest,
+                       int{s.cluster});
   if (s.cluster > 1 || plan.sides > 1)
-    return fmt::format("{}, clusters of {} CTAs of {} sides, {} groups", tiles, s.cluster, plan.sides, s.groups);
+    return fmt::format("{}, clusters of {} CTAs of {} sides, {} groups", tiles, int{s.cluster}, plan.sides, s.groups);
   return fmt::format("{}, {} CTAs, {} whole, {} split at {} of {} groups, rest in runs of {}", tiles, plan.ctas,
-                     s.full_tiles, rest, s.owned_groups, s.groups, s.range_groups);
+                     s.full_tiles, rest, owned_groups(s), s.groups, int{s.range_groups});
 }
 
 }  // namespace comet::cuda

@@ -52,6 +52,7 @@ GemmPlanSm80 tile_plan_sm80(const GemmProblem& p, int bits2, int tile_m, int num
   plan.steps = make_steps_sm80(p.k, p.num_int8_groups, bits2);
   Schedule& s = plan.schedule;
   s.tiles_m = ceil_div(p.m, tile_m), s.tiles_n = ceil_div(p.n, kTileRowsSm80), s.groups = plan.steps.total;
+  s.helped_groups = s.groups;
   const int tiles = s.tiles_m * s.tiles_n;
   if (!split || tiles % num_ctas == 0) {
     s.full_tiles = tiles;
@@ -78,8 +79,8 @@ std::string to_string(const GemmPlanSm80& plan) {
   const Schedule& s = plan.schedule;
   return fmt::format(
       "{} x 128 tiles: {} x {}, {} CTAs, {} whole, {} split in runs of {} of {} steps ({} int8, {} zero)", plan.tile_m,
-      s.tiles_m, s.tiles_n, plan.ctas, s.full_tiles, s.tiles_m * s.tiles_n - s.full_tiles, s.range_groups, s.groups,
-      plan.steps.int8_steps, plan.steps.zero_steps);
+      int{s.tiles_m}, s.tiles_n, plan.ctas, s.full_tiles, s.tiles_m * s.tiles_n - s.full_tiles, int{s.range_groups},
+      s.groups, plan.steps.int8_steps, plan.steps.zero_steps);
 }
 
 }  // namespace comet::cuda

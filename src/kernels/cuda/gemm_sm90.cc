@@ -38,10 +38,10 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, cons
   k.output = p.output;
   k.schedule = plan.schedule;
   k.is_next_early = plan.is_next_early;
-  const int parties = plan.schedule.cluster * plan.sides, units = plan.tile_m / 16;
-  COMET_CHECK(parties <= kMostParties, "{} parties add up a tile", parties);
-  for (int party = 0; party <= parties; ++party) k.unit_begin[party] = static_cast<uint8_t>(units * party / parties);
-  k.most_units = static_cast<uint8_t>((units + parties - 1) / parties);
+  const int ranks = plan.schedule.cluster, units = plan.tile_m / 16 / plan.sides;
+  COMET_CHECK(ranks <= kMostRanks, "{} CTAs add up a tile", ranks);
+  for (int rank = 0; rank <= ranks; ++rank) k.unit_begin[rank] = static_cast<uint8_t>(units * rank / ranks);
+  k.most_units = static_cast<uint8_t>((units + ranks - 1) / ranks);
   k.partials = static_cast<int32_t*>(workspace.partials);
   k.counters = workspace.counters;
   return k;

@@ -69,6 +69,11 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
   __syncwarp();
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+// This warp has arrived at a named barrier, which others wait at.
+__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
+  sleep_by_chance();
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
 
 // The barrier of all threads of a cluster, in two halves. Relaxed: it orders nothing but fence_mbarrier_init.
 __device__ __forceinline__ void cluster_arrive() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What CTAs of a cluster send each other: asynchronous stores that an mbarrier there counts; half of a named barrier.
-// One wrapper per instruction.
+// What CTAs of a cluster send each other: asynchronous stores that an mbarrier there counts. One wrapper per
+// instruction.
 #pragma once
 
 #include <cstdint>
@@ -22,11 +22,6 @@ __device__ __forceinline__ void store_async_u32(uint32_t mapped, uint32_t v, uin
   asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(mapped), "r"(v),
                "r"(mapped_bar)
                : "memory");
-}
-
-// This warp has arrived at a named barrier, which others wait at.
-__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
 }  // namespace comet::cuda::ptx

@@ -12,6 +12,8 @@ namespace comet::cuda {
 
 constexpr int kUnitTokens = 16;    // a unit: 16 tokens x 64 rows
 constexpr int kSliceBytes = 4096;  // staged at a time: two units of bf16 or one of f32
+constexpr int kStartBarrier = 0;   // of all warps
+constexpr int kRingBarrier = 6;    // of two producers
 constexpr int kSumBarrier = 5;     // of all consumers; 1 .. 4: of a warpgroup
 
 // Where a thread stands: lane holds rows g and g + 8 of its warp's 16, tokens 8 j + 2 t and + 1.

@@ -141,12 +141,10 @@ struct GemmSm80 {
     lane = threadIdx.x % 32, warp_n = threadIdx.x / 32 % Tile::kWarpsN, warp_m = threadIdx.x / 32 / Tile::kWarpsN;
   }
 
-  __device__ int first_token(int tile) const {
-    return tile % args.schedule.tiles_m * Tile::kTileM + warp_m * Tile::kBlocks * 8;
-  }
-  __device__ int first_row(int tile) const {
-    return tile / args.schedule.tiles_m * kTileRowsSm80 + warp_n * Tile::kUnits * 16;
-  }
+  // An int: a FastDivisor's quotient takes a register more, which the tile of 64 does not have.
+  __device__ int tiles_m() const { return args.schedule.tiles_m; }
+  __device__ int first_token(int tile) const { return tile % tiles_m() * Tile::kTileM + warp_m * Tile::kBlocks * 8; }
+  __device__ int first_row(int tile) const { return tile / tiles_m() * kTileRowsSm80 + warp_n * Tile::kUnits * 16; }
 
   __device__ __forceinline__ void compute(Accumulators& acc, int step, uint32_t stage) const {
     const StepOperands at{stage + warp_n * Tile::kUnits * kStripBytesSm80 + lane * 16,

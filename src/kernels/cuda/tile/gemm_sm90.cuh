@@ -122,6 +122,8 @@ struct GemmConsumer {
         if (is_odd) load(ring, a[0]);
       }
     }
+    ptx::wait_for_previous_kernel();                                          // it is over, since tokens are here
+    ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);  // under the last products
     ptx::wgmma_wait<0>();
     ptx::mbarrier_arrive(running);
   }
@@ -165,15 +167,13 @@ struct GemmConsumer {
   }
 
   __device__ void run() const {
-    ptx::allow_next_kernel();
-    if (args.schedule.cluster > 1) ptx::cluster_wait();  // their barriers are initialised
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
+    if constexpr (!fills_sm(kTileM, kSides, kRows)) ptx::allow_next_kernel();
+    WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring{kSides == 1 ? 0 : at.side, 0};
     RingCursor<kTokenSlots> slots;
     uint32_t toggle = 0;
-    bool has_left = false;  // a part to another CTA
     Work work;
-    while (next_work(queue, work)) {
+    while (next_work<kSides>(queue, work)) {
       const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const int row0 = p.strip0 * kStripRows + at.warpgroup * 64;
       Scaler<Weights::kOffset128> scaler;
@@ -182,20 +182,18 @@ struct GemmConsumer {
       if constexpr (kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
       int32_t acc[kTileM / 2];
       mainloop(acc, work, ring, slots);
-      ptx::wait_for_previous_kernel();  // it is over, since tokens are here
-      ptx::mbarrier_wait(Shared::values_full(base, slots.slot), slots.parity);
       if constexpr (!kEarlyScales) scaler.load(args, row0 + at.warp * 16 + at.row());
       const TokenValues values = Shared::values(base, slots.slot);
       const int ranks = args.schedule.cluster;
       const uint32_t staging = base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
       const bool is_part = work.end - work.begin < args.schedule.groups;
       if (kSides > 1 || (ranks > 1 && is_part)) {
-        const int rank = blockIdx.x % ranks, party = rank * kSides + at.side;
+        const int rank = blockIdx.x % args.schedule.cluster;
         Sum<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run(acc, rank);
-        has_left = ranks > 1;
-        const int first = first_unit(args, party) * kUnitTokens;
+        const UnitShare mine = unit_share(args, at.side, rank);
+        const int first = (at.side * (kUnits / kSides) + mine.first) * kUnitTokens;
         Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values.from(first), staging, p.token0 + first, row0}
-            .template run<kUnits / 2>(acc, num_units(args, party), toggle);
+            .template run<kUnits / 2>(acc, mine.count, toggle);
       } else {
         const int split = work.tile - args.schedule.full_tiles;
         if (is_part) work.begin == 0 ? add_parts(acc, split) : leave_part(acc, split);
@@ -207,54 +205,70 @@ struct GemmConsumer {
       slots.advance();
       if constexpr (kSides > 1) break;  // its only tile
     }
-    if (has_left) ptx::cluster_wait();  // until it has been copied
+    // Until what it has left for others is copied; without a tile of the cluster, as the producers.
+    if (args.schedule.cluster > 1) ptx::cluster_wait();
   }
 };
 
+// What a CTA does before its first copies is time that every launch takes: the weights' are under way before the other
+// warps know of the barriers.
 template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
   using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
-  constexpr int kConsumerWarps = consumer_warps(kSides, kRows), kSideWarps = side_warps(kRows);
+  constexpr int kConsumerWarps = consumer_warps(kSides, kRows), kSideWarps = side_warps(kRows),
+                kThreads = gemm_threads(kTileM, kSides, kRows);
+  constexpr bool kMovesRegisters = moves_registers(kTileM, kSides, kRows);
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      ptx::mbarrier_init(Shared::full(base, i), 2);  // weights, tokens
-      ptx::mbarrier_init(Shared::empty(base, i), kSideWarps * 32);
-    }
-    for (int i = 0; i < kTokenSlots; ++i) {
-      ptx::mbarrier_init(Shared::values_full(base, i), 1);
-      ptx::mbarrier_init(Shared::values_empty(base, i), kConsumerWarps * 32);
-    }
-    const int ranks = args.schedule.cluster, rank = blockIdx.x % ranks;
-    if (ranks > 1) {
-      ptx::mbarrier_init(Shared::ring_free(base), kConsumerWarps * (ranks - 1));
-#pragma unroll
-      for (int side = 0; side < kSides; ++side) {
-        const int units = (ranks - 1) * kSides * num_units(args, rank * kSides + side);
-        ptx::mbarrier_init(Shared::parts_full(base, side), 1);
-        ptx::mbarrier_arrive_expect(Shared::parts_full(base, side), units * kSideWarps * kPartBytes);
-      }
-    }
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
-  if (args.schedule.cluster > 1) ptx::cluster_arrive();
   const uint32_t warp = __shfl_sync(~0u, threadIdx.x / 32, 0), lane = threadIdx.x % 32;
+  const bool is_cluster = args.schedule.cluster > 1;
   if (warp >= kConsumerWarps) {
-    if constexpr (moves_registers(kTileM, kSides, kRows))
-      ptx::decrease_registers<register_shares(kTileM, kSides, kRows).producer>();
+    if constexpr (kMovesRegisters) ptx::decrease_registers<register_shares(kTileM, kSides, kRows).producer>();
     const GemmProducer<Weights, kTileM, kStages, kSides, kRows> producer{args, base};
-    if (warp == kConsumerWarps && lane == 0) producer.run_weights();
-    if (warp == kConsumerWarps + 1 && lane == 0) producer.run_tokens();
-    if (warp == kConsumerWarps + 2 && lane == 0) producer.run_values();
-  } else {
-    if constexpr (moves_registers(kTileM, kSides, kRows))
-      ptx::increase_registers<register_shares(kTileM, kSides, kRows).consumer>();
-    const Fragment at{static_cast<int>(warp / kSideWarps), static_cast<int>(warp % kSideWarps / 4),
-                      static_cast<int>(threadIdx.x % 128), static_cast<int>(warp % 4), static_cast<int>(lane)};
-    GemmConsumer<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run();
+    const int role = warp - kConsumerWarps;
+    if (role == 0) {
+      ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      producer.run_weights(lane);
+    } else if (role == 1) {
+      if (lane == 0) {
+        for (int i = 0; i < kStages; ++i) {
+          ptx::mbarrier_init(Shared::full(base, i), 2);  // weights, tokens
+          ptx::mbarrier_init(Shared::empty(base, i), kSideWarps * 32);
+        }
+        ptx::fence_mbarrier_init();
+      }
+      __syncwarp();
+      ptx::named_barrier_arrive(kRingBarrier, 64);
+      ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      if (lane == 0) producer.run_tokens();
+    } else {
+      if (role == 2 && lane == 0) {
+        for (int i = 0; i < kTokenSlots; ++i) {
+          ptx::mbarrier_init(Shared::values_full(base, i), 1);
+          ptx::mbarrier_init(Shared::values_empty(base, i), kConsumerWarps * 32);
+        }
+        if (is_cluster) {
+          ptx::mbarrier_init(Shared::ring_free(base), kConsumerWarps * (args.schedule.cluster - 1));
+          for (int side = 0; side < kSides; ++side) ptx::mbarrier_init(Shared::parts_full(base, side), 1);
+        }
+        ptx::fence_mbarrier_init();
+      }
+      __syncwarp();
+      ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      if (role == 2 && lane == 0) producer.run_values();
+    }
+    if (is_cluster) {  // nobody leaves in the middle of a phase of the cluster's barrier
+      ptx::cluster_arrive();
+      ptx::cluster_wait();
+    }
+    return;
   }
+  if constexpr (kMovesRegisters) ptx::increase_registers<register_shares(kTileM, kSides, kRows).consumer>();
+  ptx::named_barrier_sync(kStartBarrier, kThreads);
+  if (is_cluster) ptx::cluster_arrive();
+  const Fragment at{static_cast<int>(warp / kSideWarps), static_cast<int>(warp % kSideWarps / 4),
+                    static_cast<int>(threadIdx.x % 128), static_cast<int>(warp % 4), static_cast<int>(lane)};
+  GemmConsumer<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run();
 }
 
 }  // namespace comet::cuda

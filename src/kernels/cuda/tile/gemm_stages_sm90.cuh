@@ -27,6 +27,8 @@ constexpr RegisterShares register_shares(int tile_m, int sides, int rows) {
   if (tile_m == 64) return {sides == 1 ? 32 : 40, 104};  // two CTAs an SM, or two sides
   return {};
 }
+// One CTA has an SM; of others, two do.
+constexpr bool fills_sm(int tile_m, int sides, int rows) { return tile_m > 64 || sides > 1 || rows > kTileRows; }
 constexpr bool moves_registers(int tile_m, int sides, int rows) {
   return register_shares(tile_m, sides, rows).producer > 0;
 }
@@ -93,47 +95,88 @@ struct GemmProducer {
   const GemmKernelArgs& args;
   uint32_t base;
 
-  // Does not wait for the kernel in front: weights are under way before it ends. The strips of a tile that lie in one
-  // block are one piece of each group: all of them, or, of 192 rows, some in one block and some in the next.
-  __device__ void run_weights() const {
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
-    RingCursor<kStages> ring;
-    constexpr int kGroupBytes = kBlockStrips * Weights::kUnitBytes;  // from a group of a block to the next
-    constexpr bool kIsBlock = Shared::kStrips == kBlockStrips;
-    const auto address = [&](int strip, int group) {
-      return args.weights + unit_index(args.schedule.groups, strip, group) * Weights::kUnitBytes;
-    };
-    for (Work work; next_work(queue, work);) {
-      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
-      const int strips = kIsBlock ? kBlockStrips : min(Shared::kStrips, num_packed_strips(args.n) - p.strip0),
-                in_first = kIsBlock ? kBlockStrips : min(strips, kBlockStrips - p.strip0 % kBlockStrips);
-      const uint8_t* from = address(p.strip0, work.begin);
-      const uint8_t* other = address(p.strip0 + in_first, work.begin);
-#pragma unroll 1
-      for (int group = work.begin; group < work.end; group += kGroups, ring.advance()) {
-        const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
-        const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - group);
-        ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
-        ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
-        if constexpr (kIsBlock) {
-          ptx::bulk_copy(to, from, groups * kGroupBytes, full);
-          from += groups * kGroupBytes;
-        } else {
-          for (int i = 0; i < groups; ++i, from += kGroupBytes, other += kGroupBytes) {
-            const uint32_t at = to + i * Shared::kWeightBytes, bytes = in_first * Weights::kUnitBytes;
-            ptx::bulk_copy(at, from, bytes, full);
-            if (strips > in_first) ptx::bulk_copy(at + bytes, other, (strips - in_first) * Weights::kUnitBytes, full);
-          }
-        }
+  // Stages of weights in the order of the work. The strips of a tile that lie in one block are one piece of each group:
+  // all of them, or, of 192 rows, some in one block and some in the next.
+  struct WeightStream {
+    static constexpr int kGroupBytes = kBlockStrips * Weights::kUnitBytes;  // from a group of a block to the next
+    static constexpr bool kIsBlock = Shared::kStrips == kBlockStrips;
+    const GemmKernelArgs& args;
+    uint32_t base;
+    WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
+    RingCursor<kStages> ring{};
+    Work work{};
+    const uint8_t* from = nullptr;
+    uint32_t other = 0;  // the next block's strips, from there on
+    int strips = kBlockStrips, in_first = kBlockStrips;
+    bool is_over = false;
+
+    __device__ void enter_tile() {
+      is_over = !next_work<kSides>(queue, work);
+      if (is_over) return;
+      const int first = place_of<kTileM, kRows>(args, work.tile).strip0;
+      const auto address = [&](int strip) {
+        return args.weights + unit_index(args.schedule.groups, strip, work.begin) * Weights::kUnitBytes;
+      };
+      from = address(first);
+      if constexpr (!kIsBlock) {
+        strips = min(Shared::kStrips, num_packed_strips(args.n) - first);
+        in_first = min(strips, kBlockStrips - first % kBlockStrips);
+        other = static_cast<uint32_t>(address(first + in_first) - from);
       }
     }
+
+    __device__ void copy_stage() {
+      const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
+      const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - work.begin);
+      ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
+      if constexpr (kIsBlock) {
+        ptx::bulk_copy(to, from, groups * kGroupBytes, full);
+        from += groups * kGroupBytes;
+      } else {
+#pragma unroll 1
+        for (int i = 0; i < groups; ++i, from += kGroupBytes) {
+          const uint32_t at = to + i * Shared::kWeightBytes, bytes = in_first * Weights::kUnitBytes;
+          ptx::bulk_copy(at, from, bytes, full);
+          if (strips > in_first)
+            ptx::bulk_copy(at + bytes, from + other, (strips - in_first) * Weights::kUnitBytes, full);
+        }
+      }
+      ring.advance();
+      work.begin += kGroups;
+      if (work.begin >= work.end) enter_tile();
+    }
+  };
+
+  // By a whole warp. Does not wait for the kernel in front: weights are under way before it ends; nor, for the first
+  // round, for stages to be empty: even asking takes 160 clocks. Asked for all at once, though, they would stand in
+  // front of the tokens.
+  __device__ void run_weights(int lane) const {
+    WeightStream stream{args, base};
+    stream.enter_tile();
+    ptx::named_barrier_sync(kRingBarrier, 64);  // the ring's barriers are initialised
+    if (lane != 0) return;
+    constexpr uint32_t kClocks = kGroups * (kTileM == 32 ? 100 : 140);  // from a stage to the next
+    uint32_t asked = ptx::clock() - kClocks;
+    for (int i = 0; i < kStages && !stream.is_over; ++i) {
+      while (ptx::clock() - asked < kClocks) {
+      }
+      asked = ptx::clock();
+      stream.copy_stage();
+    }
+    while (!stream.is_over) {
+      ptx::mbarrier_wait(Shared::empty(base, stream.ring.slot), stream.ring.parity ^ 1u);
+      stream.copy_stage();
+    }
+    // Earlier, CTAs of the next kernel on idle SMs would compete with this one.
+    if constexpr (fills_sm(kTileM, kSides, kRows)) ptx::allow_next_kernel();
   }
 
   __device__ void run_tokens() const {
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
+    WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring;
+    int untouched = kStages;
     const uint32_t group_bytes = padded_tokens(args.m) * kGroup;
-    for (Work work; next_work(queue, work);) {
+    for (Work work; next_work<kSides>(queue, work);) {
       const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const int bytes = p.tokens * kGroup;
       const int8_t* from = args.values + static_cast<size_t>(work.begin) * group_bytes + p.token0 * kGroup;
@@ -142,7 +185,10 @@ struct GemmProducer {
       for (int group = work.begin; group < work.end; group += kGroups, ring.advance()) {
         const uint32_t full = Shared::full(base, ring.slot), to = Shared::tokens(base, ring.slot);
         const bool is_whole = kGroups == 2 && group + 1 < work.end;
-        ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
+        if (untouched > 0)
+          --untouched;
+        else
+          ptx::mbarrier_wait(Shared::empty(base, ring.slot), ring.parity ^ 1u);
         ptx::mbarrier_arrive_expect(full, is_whole ? 2 * bytes : bytes);
         ptx::bulk_copy(to, from, bytes, full);
         from += group_bytes;
@@ -155,9 +201,9 @@ struct GemmProducer {
   }
 
   __device__ void run_values() const {
-    WorkQueue queue = make_queue(args.schedule, blockIdx.x, gridDim.x);
+    WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kTokenSlots> slots;
-    for (Work work; next_work(queue, work); slots.advance()) {
+    for (Work work; next_work<kSides>(queue, work); slots.advance()) {
       const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
       const uint32_t bar = Shared::values_full(base, slots.slot), bytes = p.tokens * 4;
       const TokenValues to = Shared::values(base, slots.slot);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile that several parties work on, CTAs of a cluster and sides of a CTA, is added up through shared memory.
+// A tile that sides of a CTA and CTAs of a cluster work on is added up through shared memory.
 #pragma once
 
 #include "kernels/cuda/tile/gemm_stages_sm90.cuh"
@@ -8,86 +8,114 @@ namespace comet::cuda {
 
 constexpr int kPartBytes = kUnitTokens * 16 * 4;  // a warp's part of a unit: 16 rows
 
-// What the sum of a tile over `ranks` CTAs needs of a CTA's ring: its sides' parts, then what others leave it.
+// What the sum of a tile over `ranks` CTAs needs of a CTA's ring: for each side as many units as it finishes or, with
+// two, as it gives to the other and finishes; then what other CTAs leave it.
 constexpr int sum_bytes(int tile_m, int sides, int ranks, int rows) {
-  const int units = tile_m / kUnitTokens, owned = (units + sides * ranks - 1) / (sides * ranks);
-  return sides * side_warps(rows) * kPartBytes * (units + (ranks - 1) * sides * owned);
+  const int units = tile_m / kUnitTokens, of_side = units / sides, owned = (of_side + ranks - 1) / ranks;
+  return sides * side_warps(rows) * kPartBytes * (units + (ranks - 1) * owned);
 }
 
-// Those who add up a tile, each some units of it: sides of CTAs of a cluster. Party = rank * sides + side.
-__device__ __forceinline__ int first_unit(const GemmKernelArgs& args, int party) { return args.unit_begin[party]; }
-__device__ __forceinline__ int num_units(const GemmKernelArgs& args, int party) {
-  return args.unit_begin[party + 1] - args.unit_begin[party];
+// Which of its units a side of a CTA of a cluster finishes: as even as they come over the CTAs.
+struct UnitShare {
+  int first, count;
+};
+__device__ __forceinline__ UnitShare unit_share(const GemmKernelArgs& args, int side, int rank) {
+  const uint8_t* begin = args.unit_begin + (side == 0 ? rank : args.schedule.cluster - 1 - rank);
+  return {begin[0], begin[1] - begin[0]};
 }
 
-// Party p ends up with the units from unit_begin[p], in acc from 0 on. The rings are idle by then: every warp leaves
-// its part of all units at the end of its own, [side][warp][unit][8 tokens of 2][lane], and has those of parties in
-// other CTAs copied to the beginning of theirs, [side][sender][warp][unit][8 tokens of 2][lane].
+// A side ends up with the units that it finishes in acc from 0 on: of two, each first adds its half of the units over
+// both, so that half as much goes from CTA to CTA, which takes a clock for 16 bytes. The rings are idle by then. A
+// warp leaves parts as [unit][8 tokens of 2][lane], 16 bytes each.
 template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct Sum {
   using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
-  static constexpr int kUnits = kTileM / kUnitTokens, kSideWarps = side_warps(kRows),
-                       kWarps = consumer_warps(kSides, kRows);
+  static constexpr int kUnits = kTileM / kUnitTokens / kSides;  // of a side
+  static constexpr int kValues = kUnits * kUnitTokens / 2;      // of a thread in them
+  static constexpr int kSideWarps = side_warps(kRows), kWarps = consumer_warps(kSides, kRows);
+  static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides, kRows), kRows) <= Shared::kStagingAt,
+                "no room in the ring");
   const GemmKernelArgs& args;
   uint32_t base;
   const Fragment& at;
 
-  __device__ __forceinline__ void run(int32_t (&acc)[kTileM / 2], int rank) const {
-    const int ranks = args.schedule.cluster, warp = at.warpgroup * 4 + at.warp;
-    const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
-    static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides, kRows), kRows) <= Shared::kStagingAt,
-                  "no room in the ring");
-    if (at.lane + 1 < ranks)
-      ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
-    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
-    const auto left = [&](int side) {
-      return base + Shared::kStagingAt - (kWarps - side * kSideWarps - warp) * kUnits * kPartBytes;
-    };
+  // Where this warp of a side leaves its units: slot 0 for other CTAs, 1 for the other side.
+  __device__ uint32_t left(int side, int slot) const {
+    const int warp = at.warpgroup * 4 + at.warp;
+    return base + Shared::kStagingAt - ((slot * kSides + side + 1) * kSideWarps - warp) * kUnits * kPartBytes;
+  }
+  // The accumulators from kFirst on.
+  template <int kFirst>
+  __device__ __forceinline__ void leave(const int32_t (&acc)[kTileM / 2], uint32_t to) const {
 #pragma unroll
-    for (int j = 0; j < 2 * kUnits; ++j)
-      ptx::store_shared_v4(left(at.side) + j * (kPartBytes / 2) + at.lane * 16,
-                           {static_cast<uint32_t>(acc[4 * j]), static_cast<uint32_t>(acc[4 * j + 1]),
-                            static_cast<uint32_t>(acc[4 * j + 2]), static_cast<uint32_t>(acc[4 * j + 3])});
-    const int senders = (ranks - 1) * kSides;
-    if (senders > 0) ptx::fence_async_proxy();
+    for (int i = 0; i < kValues; i += 4)
+      ptx::store_shared_v4(to + i * 128 + at.lane * 16,
+                           {static_cast<uint32_t>(acc[kFirst + i]), static_cast<uint32_t>(acc[kFirst + i + 1]),
+                            static_cast<uint32_t>(acc[kFirst + i + 2]), static_cast<uint32_t>(acc[kFirst + i + 3])});
+  }
+  // acc from 0 on: what is there from kFirst on, or nothing, and `units` units from shared memory.
+  template <int kFirst, bool kIsSum>
+  __device__ __forceinline__ void add(int32_t (&acc)[kTileM / 2], uint32_t from, int units) const {
+#pragma unroll
+    for (int i = 0; i < kValues; i += 4) {
+      if (i >= units * (kUnitTokens / 2)) break;
+      const uint4 v = ptx::load_shared_v4(from + i * 128 + at.lane * 16);
+      const uint32_t of[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        acc[i + e] = static_cast<int32_t>((kIsSum ? static_cast<uint32_t>(acc[kFirst + i + e]) : 0u) + of[e]);
+    }
+  }
+
+  // Over both sides of a CTA: side 0 keeps the first half of the units, side 1 the second.
+  __device__ __forceinline__ void add_sides(int32_t (&acc)[kTileM / 2]) const {
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);  // the rings are idle
+    at.side == 0 ? leave<kValues>(acc, left(0, 1)) : leave<0>(acc, left(1, 1));
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    at.side == 0 ? add<0, true>(acc, left(1, 1), kUnits) : add<kValues, true>(acc, left(0, 1), kUnits);
+  }
+
+  // Over the CTAs of a cluster: what others leave comes to the beginning of the ring, [side][sender][warp][unit].
+  __device__ __forceinline__ void add_ranks(int32_t (&acc)[kTileM / 2], int rank) const {
+    const int ranks = args.schedule.cluster, senders = ranks - 1, warp = at.warpgroup * 4 + at.warp;
+    const UnitShare mine = unit_share(args, at.side, rank);
+    const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
+    if (warp == 0 && at.lane == 0)
+      ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), senders * kSideWarps * kPartBytes * mine.count);
+    ptx::cluster_wait();  // until the others' barriers are initialised, long ago
+    if (at.lane < senders)
+      ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
+    if constexpr (kSides == 1) ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    leave<0>(acc, left(at.side, 0));
+    ptx::fence_async_proxy();
     __syncwarp();
-    const int most = args.most_units;
-    const auto received = [&](int side, int sender, int units) {
-      return base + ((side * senders * most + sender * units) * kSideWarps + warp * units) * kPartBytes;
+    const auto received = [&](int sender, int units) {
+      return base + ((at.side * senders * args.most_units + sender * units) * kSideWarps + warp * units) * kPartBytes;
     };
     if (at.lane < senders) {
-      const int step = at.lane / kSides + 1, side = at.lane % kSides, cta = cta_after(step);
-      const int to = cta * kSides + side, units = num_units(args, to);
-      if (units > 0) {
+      const int to = cta_after(at.lane + 1);
+      const UnitShare theirs = unit_share(args, at.side, to);
+      if (theirs.count > 0) {
         ptx::mbarrier_wait(Shared::ring_free(base), 0);
-        ptx::bulk_copy_to_cta(ptx::map_to_cta(received(side, (ranks - 1 - step) * kSides + at.side, units), cta),
-                              left(at.side) + first_unit(args, to) * kPartBytes, units * kPartBytes,
-                              ptx::map_to_cta(Shared::parts_full(base, side), cta));
+        ptx::bulk_copy_to_cta(ptx::map_to_cta(received(senders - 1 - at.lane, theirs.count), to),
+                              left(at.side, 0) + theirs.first * kPartBytes, theirs.count * kPartBytes,
+                              ptx::map_to_cta(Shared::parts_full(base, at.side), to));
       }
     }
-    kSides > 1 ? ptx::named_barrier_sync(kSumBarrier, kWarps * 32) : __syncwarp();
-    const int me = rank * kSides + at.side, units = num_units(args, me);
-    if (units > 0) {
-      const auto add_from = [&](uint32_t from, bool is_first) {
-#pragma unroll
-        for (int j = 0; j < kUnits; ++j) {  // kUnits: blocks of 8 tokens of half of the units
-          if (j >= 2 * units) break;
-          const uint4 v = ptx::load_shared_v4(from + j * (kPartBytes / 2) + at.lane * 16);
-          const uint32_t of[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-          for (int e = 0; e < 4; ++e)
-            acc[4 * j + e] = static_cast<int32_t>((is_first ? 0u : static_cast<uint32_t>(acc[4 * j + e])) + of[e]);
-        }
-      };
-      const int first = first_unit(args, me) * kPartBytes;
-      add_from(left(0) + first, true);
-      if (kSides > 1) add_from(left(1) + first, false);
-      if (senders > 0) ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
+    __syncwarp();
+    if (mine.count > 0) {
+      add<0, false>(acc, left(at.side, 0) + mine.first * kPartBytes, mine.count);
+      ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
 #pragma unroll 1
-      for (int sender = 0; sender < senders; ++sender) add_from(received(at.side, sender, units), false);
+      for (int sender = 0; sender < senders; ++sender) add<0, true>(acc, received(sender, mine.count), mine.count);
       __syncwarp();
     }
-    if (ranks > 1) ptx::cluster_arrive();
+    ptx::cluster_arrive();
+  }
+
+  __device__ __forceinline__ void run(int32_t (&acc)[kTileM / 2], int rank) const {
+    if constexpr (kSides > 1) add_sides(acc);
+    if (args.schedule.cluster > 1) add_ranks(acc, rank);
   }
 };
 
