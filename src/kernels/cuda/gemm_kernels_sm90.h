@@ -16,6 +16,7 @@ struct GemmKernelArgs {
   const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
   Schedule schedule;
   int m = 0, n = 0, num_int8_groups = 0;
+  FastDivisor ctas;                  // gemv: of the grid
   const uint32_t* sums = nullptr;    // [m]
   const float* scales = nullptr;     // [m]
   const int32_t* factors = nullptr;  // [m]

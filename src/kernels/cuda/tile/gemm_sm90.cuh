@@ -167,7 +167,7 @@ struct GemmConsumer {
   }
 
   __device__ void run() const {
-    if constexpr (!fills_sm(kTileM, kSides, kRows)) ptx::allow_next_kernel();
+    ptx::allow_next_kernel();
     WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring{kSides == 1 ? 0 : at.side, 0};
     RingCursor<kTokenSlots> slots;

@@ -27,8 +27,6 @@ constexpr RegisterShares register_shares(int tile_m, int sides, int rows) {
   if (tile_m == 64) return {sides == 1 ? 32 : 40, 104};  // two CTAs an SM, or two sides
   return {};
 }
-// One CTA has an SM; of others, two do.
-constexpr bool fills_sm(int tile_m, int sides, int rows) { return tile_m > 64 || sides > 1 || rows > kTileRows; }
 constexpr bool moves_registers(int tile_m, int sides, int rows) {
   return register_shares(tile_m, sides, rows).producer > 0;
 }
@@ -125,19 +123,21 @@ struct GemmProducer {
       }
     }
 
-    __device__ void copy_stage() {
+    // By a whole warp, so that addresses are in uniform registers: a lane alone asks more of the issue slots that the
+    // consumers share (2-4% of a GEMM).
+    __device__ void copy_stage(bool is_one) {
       const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
       const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - work.begin);
-      ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
+      if (is_one) ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
       if constexpr (kIsBlock) {
-        ptx::bulk_copy(to, from, groups * kGroupBytes, full);
+        if (is_one) ptx::bulk_copy(to, from, groups * kGroupBytes, full);
         from += groups * kGroupBytes;
       } else {
 #pragma unroll 1
         for (int i = 0; i < groups; ++i, from += kGroupBytes) {
           const uint32_t at = to + i * Shared::kWeightBytes, bytes = in_first * Weights::kUnitBytes;
-          ptx::bulk_copy(at, from, bytes, full);
-          if (strips > in_first)
+          if (is_one) ptx::bulk_copy(at, from, bytes, full);
+          if (is_one && strips > in_first)
             ptx::bulk_copy(at + bytes, from + other, (strips - in_first) * Weights::kUnitBytes, full);
         }
       }
@@ -153,24 +153,22 @@ struct GemmProducer {
   __device__ void run_weights(int lane) const {
     WeightStream stream{args, base};
     stream.enter_tile();
-    ptx::named_barrier_sync(kRingBarrier, 64);  // the ring's barriers are initialised
-    if (lane != 0) return;
+    ptx::named_barrier_sync(kRingBarrier, 64);                          // the ring's barriers are initialised
     constexpr uint32_t kClocks = kGroups * (kTileM == 32 ? 100 : 140);  // from a stage to the next
     uint32_t asked = ptx::clock() - kClocks;
     for (int i = 0; i < kStages && !stream.is_over; ++i) {
       while (ptx::clock() - asked < kClocks) {
       }
       asked = ptx::clock();
-      stream.copy_stage();
+      stream.copy_stage(lane == 0);
     }
     while (!stream.is_over) {
       ptx::mbarrier_wait(Shared::empty(base, stream.ring.slot), stream.ring.parity ^ 1u);
-      stream.copy_stage();
+      stream.copy_stage(lane == 0);
     }
-    // Earlier, CTAs of the next kernel on idle SMs would compete with this one.
-    if constexpr (fills_sm(kTileM, kSides, kRows)) ptx::allow_next_kernel();
   }
 
+  // By one lane: by a whole warp, as the weights, GEMMs are 1% slower.
   __device__ void run_tokens() const {
     WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring;

@@ -284,16 +284,18 @@ __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
-  const int64_t strips = num_strips(args.n), cta = blockIdx.x, ctas = gridDim.x;
+  const int strips = num_strips(args.n), cta = blockIdx.x;
   const Gemv<Weights, kBlocks, kAligned> gemv{args,
                                               base,
                                               warp,
                                               lane,
-                                              static_cast<int>(strips * cta / ctas),
-                                              static_cast<int>(strips * (cta + 1) / ctas),
+                                              strips * cta / args.ctas,
+                                              strips * (cta + 1) / args.ctas,
                                               steps_of_warp(args.schedule.groups, warp)};
-  if (lane < Shared::kSlots) ptx::mbarrier_init(gemv.full(lane), 1);
-  ptx::fence_mbarrier_init();
+  if (lane == 0) {
+    for (int slot = 0; slot < Shared::kSlots; ++slot) ptx::mbarrier_init(gemv.full(slot), 1);
+    ptx::fence_mbarrier_init();
+  }
   __syncwarp();
   gemv.run();
 }
