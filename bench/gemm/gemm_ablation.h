@@ -11,10 +11,11 @@
 
 namespace comet::cuda {
 
-// Whether there are kernels for it: gemv of one block of tokens, and all tiles that plans for LLaMA-3 take but of M =
-// 32 and, at 8B o, 64.
+// Whether there are kernels for it: gemv of one block of tokens, and the tiles of 128 rows that plans for LLaMA-3 take
+// but of M = 32 and, at 8B o, 64.
 inline bool has_ablations(int m, const GemmPlan& plan) {
   if (plan.tile_m == 0) return m <= 8;
+  if (plan.rows != 128) return false;
   return plan.tile_m == 64 || (plan.sides == 1 && (plan.tile_m == 128 || plan.tile_m == 256));
 }
 

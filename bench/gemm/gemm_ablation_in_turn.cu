@@ -34,6 +34,8 @@ __device__ __forceinline__ void mainloop_in_turn(const GemmConsumer<Weights, kTi
     }
     ptx::mbarrier_arrive(Shared::empty(c.base, ring.slot));
   }
+  ptx::wait_for_previous_kernel();
+  ptx::mbarrier_wait(Shared::values_full(c.base, slots.slot), slots.parity);
 }
 
 }  // namespace

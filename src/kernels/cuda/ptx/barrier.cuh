@@ -72,6 +72,7 @@ __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
 // This warp has arrived at a named barrier, which others wait at.
 __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   sleep_by_chance();
+  __syncwarp();
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
@@ -81,7 +82,10 @@ __device__ __forceinline__ void cluster_arrive() {
   __syncwarp();
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
-__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() {
+  __syncwarp();
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 // The address of the same place in the shared memory of another CTA of the cluster.
 __device__ __forceinline__ uint32_t map_to_cta(uint32_t address, int rank) {

@@ -84,8 +84,8 @@ __device__ TilePlace place_of(const GemmKernelArgs& args, int tile) {
   return p;
 }
 
-// Three warps, one lane of each, for weights, tokens and per-token values: a copy takes about 90 clocks to issue, and a
-// group of a small tile is over in 400.
+// Three warps, for weights, tokens and per-token values: a copy takes about 90 clocks to issue, and a group of a small
+// tile is over in 300.
 template <class Weights, int kTileM, int kStages, int kSides, int kRows>
 struct GemmProducer {
   using Shared = GemmShared<Weights, kTileM, kStages, kSides, kRows>;
@@ -124,8 +124,9 @@ struct GemmProducer {
     }
 
     // By a whole warp, so that addresses are in uniform registers: a lane alone asks more of the issue slots that the
-    // consumers share (2-4% of a GEMM).
+    // consumers share (2-4% of a GEMM). Lanes stay together: one that is a round of the ring late waits for ever.
     __device__ void copy_stage(bool is_one) {
+      __syncwarp();
       const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
       const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - work.begin);
       if (is_one) ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
