@@ -110,7 +110,7 @@ std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
       if (tile.sides == 1)
         for (const int ctas : {num_sms() * tile.ctas_per_sm, 5}) plans.push_back(tile_plan(p, tile, ctas, split));
   for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
-    for (const int cluster : {1, 2, 3, 4, 8})
+    for (const int cluster : {1, 2, 3, 4, 5, 6, 7, 8})
       if (cluster >= 3 - tile.sides && cluster * tile.sides <= p.k / kGroup &&
           cluster <= max_cluster(tile.tile_m, tile.sides, tile.rows))
         plans.push_back(cluster_plan(p, tile, cluster));

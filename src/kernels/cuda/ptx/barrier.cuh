@@ -13,7 +13,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 // With COMET_CUDA_SLEEPS (a build that looks for missing waits) every wait and every arrival comes late by chance.
 __device__ __forceinline__ void sleep_by_chance() {
 #ifdef COMET_CUDA_SLEEPS
-  const uint32_t x = static_cast<uint32_t>(clock()) * 2654435761u;
+  const uint32_t x = static_cast<uint32_t>(::clock()) * 2654435761u;
   if (x >> 30 == 0) __nanosleep(x >> 19);
 #endif
 }

@@ -257,7 +257,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
       ptx::named_barrier_arrive(kStartBarrier, kThreads);
       if (role == 2 && lane == 0) producer.run_values();
     }
-    if (is_cluster) {  // nobody leaves in the middle of a phase of the cluster's barrier
+    if (is_cluster) {  // nobody leaves between its arrival at the cluster's barrier and the end of that phase
       ptx::cluster_arrive();
       ptx::cluster_wait();
     }

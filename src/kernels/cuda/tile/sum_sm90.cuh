@@ -15,7 +15,16 @@ constexpr int sum_bytes(int tile_m, int sides, int ranks, int rows) {
   return sides * side_warps(rows) * kPartBytes * (units + (ranks - 1) * owned);
 }
 
-// Which of its units a side of a CTA of a cluster finishes: as even as they come over the CTAs.
+constexpr int most_sum_bytes(int tile_m, int sides, int rows) {
+  int most = 0;
+  for (int ranks = 1; ranks <= max_cluster(tile_m, sides, rows); ++ranks)
+    most = std::max(most, sum_bytes(tile_m, sides, ranks, rows));
+  return most;
+}
+
+// Which of its units a side of a CTA of a cluster finishes: as even as they come over the CTAs, the other way round on
+// side 1. So no CTA finishes all of a tile alone, each sends something, and has waited for all arrivals at its
+// ring_free before it leaves.
 struct UnitShare {
   int first, count;
 };
@@ -33,8 +42,7 @@ struct Sum {
   static constexpr int kUnits = kTileM / kUnitTokens / kSides;  // of a side
   static constexpr int kValues = kUnits * kUnitTokens / 2;      // of a thread in them
   static constexpr int kSideWarps = side_warps(kRows), kWarps = consumer_warps(kSides, kRows);
-  static_assert(sum_bytes(kTileM, kSides, max_cluster(kTileM, kSides, kRows), kRows) <= Shared::kStagingAt,
-                "no room in the ring");
+  static_assert(most_sum_bytes(kTileM, kSides, kRows) <= Shared::kStagingAt, "no room in the ring");
   const GemmKernelArgs& args;
   uint32_t base;
   const Fragment& at;
@@ -82,7 +90,7 @@ struct Sum {
     const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
     if (warp == 0 && at.lane == 0)
       ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), senders * kSideWarps * kPartBytes * mine.count);
-    ptx::cluster_wait();  // until the others' barriers are initialised, long ago
+    ptx::cluster_wait();  // until the others' barriers are initialised and their producers through
     if (at.lane < senders)
       ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
     if constexpr (kSides == 1) ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
