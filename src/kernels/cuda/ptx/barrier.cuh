@@ -87,6 +87,13 @@ __device__ __forceinline__ void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// Of this CTA in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+  int rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
 // The address of the same place in the shared memory of another CTA of the cluster.
 __device__ __forceinline__ uint32_t map_to_cta(uint32_t address, int rank) {
   uint32_t mapped;

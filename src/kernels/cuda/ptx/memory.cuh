@@ -108,6 +108,11 @@ __device__ __forceinline__ void prefetch_l2(const void* p) { asm volatile("prefe
 // What this thread wrote is there for all that it tells the GPU's other threads from here on.
 __device__ __forceinline__ void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
+// 16 bytes at once, which ptxas takes apart now and then.
+__device__ __forceinline__ void store_global_v4(void* p, uint4 v) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
 // Adds in the L2; nothing comes back.
 __device__ __forceinline__ void reduce_add(int32_t* p, int32_t v) {
   asm volatile("red.relaxed.gpu.global.add.s32 [%0], %1;" ::"l"(p), "r"(v) : "memory");

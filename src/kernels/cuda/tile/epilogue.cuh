@@ -235,7 +235,7 @@ struct Epilogue {
       if (slice + 1 < kSlices) make(slice + 1);
 #pragma unroll
       for (int e = 0; e < 2; ++e, to += step)
-        if ((2 * slice + e) * kUnitTokens < tokens && 2 * slice + e < kMost) *reinterpret_cast<uint4*>(to) = rows[e];
+        if ((2 * slice + e) * kUnitTokens < tokens && 2 * slice + e < kMost) ptx::store_global_v4(to, rows[e]);
     }
   }
 };

@@ -168,13 +168,18 @@ struct GemmConsumer {
 
   __device__ void run() const {
     ptx::allow_next_kernel();
+    if (args.schedule.cluster > 1) ptx::cluster_wait();  // until the others' barriers are initialised
     WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring{kSides == 1 ? 0 : at.side, 0};
     RingCursor<kTokenSlots> slots;
     uint32_t toggle = 0;
+    bool has_added = false;  // over a cluster
     Work work;
     while (next_work<kSides>(queue, work)) {
-      const TilePlace p = place_of<kTileM, kRows>(args, work.tile);
+      TilePlace p = place_of<kTileM, kRows>(args, work.tile);
+      if constexpr (kSides > 1) {  // else ptxas divides again for every group, and behind the last
+        for (int* kept : {&work.begin, &work.end, &p.token0, &p.strip0}) *kept = __shfl_sync(~0u, *kept, 0);
+      }
       const int row0 = p.strip0 * kStripRows + at.warpgroup * 64;
       Scaler<Weights::kOffset128> scaler;
       // Early where registers allow, so that its latency is hidden.
@@ -188,12 +193,19 @@ struct GemmConsumer {
       const uint32_t staging = base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
       const bool is_part = work.end - work.begin < args.schedule.groups;
       if (kSides > 1 || (ranks > 1 && is_part)) {
-        const int rank = blockIdx.x % args.schedule.cluster;
+        const int rank = ptx::cluster_rank();
         Sum<Weights, kTileM, kStages, kSides, kRows>{args, base, at}.run(acc, rank);
+        has_added = ranks > 1;
         const UnitShare mine = unit_share(args, at.side, rank);
         const int first = (at.side * (kUnits / kSides) + mine.first) * kUnitTokens;
-        Epilogue<Weights::kOffset128, kTileM>{args, at, scaler, values.from(first), staging, p.token0 + first, row0}
-            .template run<kUnits / 2>(acc, mine.count, toggle);
+        const Epilogue<Weights::kOffset128, kTileM> epilogue{
+            args, at, scaler, values.from(first), staging, p.token0 + first, row0};
+        constexpr int kMost = kUnits / 2;
+        if constexpr (kSides == 1)
+          epilogue.template run<kMost>(acc, mine.count, toggle);
+        else
+          ranks == 1 ? epilogue.template run<kMost>(acc, kMost, toggle)
+                     : epilogue.template run<(kMost + 1) / 2>(acc, mine.count, toggle);
       } else {
         const int split = work.tile - args.schedule.full_tiles;
         if (is_part) work.begin == 0 ? add_parts(acc, split) : leave_part(acc, split);
@@ -205,8 +217,7 @@ struct GemmConsumer {
       slots.advance();
       if constexpr (kSides > 1) break;  // its only tile
     }
-    // Until what it has left for others is copied; without a tile of the cluster, as the producers.
-    if (args.schedule.cluster > 1) ptx::cluster_wait();
+    if (has_added) ptx::cluster_wait();  // until what it has left for others is copied
   }
 };
 
@@ -228,6 +239,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
     const int role = warp - kConsumerWarps;
     if (role == 0) {
       ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      if (is_cluster) ptx::cluster_arrive();
       producer.run_weights(lane);
     } else if (role == 1) {
       if (lane == 0) {
@@ -240,6 +252,7 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
       __syncwarp();
       ptx::named_barrier_arrive(kRingBarrier, 64);
       ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      if (is_cluster) ptx::cluster_arrive();
       if (lane == 0) producer.run_tokens();
     } else {
       if (role == 2 && lane == 0) {
@@ -255,12 +268,10 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
       }
       __syncwarp();
       ptx::named_barrier_arrive(kStartBarrier, kThreads);
+      if (is_cluster) ptx::cluster_arrive();
       if (role == 2 && lane == 0) producer.run_values();
     }
-    if (is_cluster) {  // nobody leaves between its arrival at the cluster's barrier and the end of that phase
-      ptx::cluster_arrive();
-      ptx::cluster_wait();
-    }
+    if (is_cluster) ptx::cluster_wait();  // nobody leaves between its arrival there and the end of that phase
     return;
   }
   if constexpr (kMovesRegisters) ptx::increase_registers<register_shares(kTileM, kSides, kRows).consumer>();

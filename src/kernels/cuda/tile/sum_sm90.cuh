@@ -47,25 +47,28 @@ struct Sum {
   uint32_t base;
   const Fragment& at;
 
+  static __device__ uint32_t staging(uint32_t base, const Fragment& at) {
+    return base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
+  }
   // Where this warp of a side leaves its units: slot 0 for other CTAs, 1 for the other side.
   __device__ uint32_t left(int side, int slot) const {
     const int warp = at.warpgroup * 4 + at.warp;
     return base + Shared::kStagingAt - ((slot * kSides + side + 1) * kSideWarps - warp) * kUnits * kPartBytes;
   }
   // The accumulators from kFirst on.
-  template <int kFirst>
+  template <int kFirst, int kLeft = kUnits>
   __device__ __forceinline__ void leave(const int32_t (&acc)[kTileM / 2], uint32_t to) const {
 #pragma unroll
-    for (int i = 0; i < kValues; i += 4)
+    for (int i = 0; i < kLeft * kUnitTokens / 2; i += 4)
       ptx::store_shared_v4(to + i * 128 + at.lane * 16,
                            {static_cast<uint32_t>(acc[kFirst + i]), static_cast<uint32_t>(acc[kFirst + i + 1]),
                             static_cast<uint32_t>(acc[kFirst + i + 2]), static_cast<uint32_t>(acc[kFirst + i + 3])});
   }
   // acc from 0 on: what is there from kFirst on, or nothing, and `units` units from shared memory.
-  template <int kFirst, bool kIsSum>
+  template <int kFirst, bool kIsSum, int kMost = kUnits>
   __device__ __forceinline__ void add(int32_t (&acc)[kTileM / 2], uint32_t from, int units) const {
 #pragma unroll
-    for (int i = 0; i < kValues; i += 4) {
+    for (int i = 0; i < kMost * kUnitTokens / 2; i += 4) {
       if (i >= units * (kUnitTokens / 2)) break;
       const uint4 v = ptx::load_shared_v4(from + i * 128 + at.lane * 16);
       const uint32_t of[4] = {v.x, v.y, v.z, v.w};
@@ -83,6 +86,43 @@ struct Sum {
     at.side == 0 ? add<0, true>(acc, left(1, 1), kUnits) : add<kValues, true>(acc, left(0, 1), kUnits);
   }
 
+  // Over a pair of CTAs: the units that a side finishes stay in its registers. With two sides they come to the slice
+  // of staging that the epilogue does not use, where nobody has to make room first.
+  template <bool kIsFirst>
+  __device__ __forceinline__ void add_pair(int32_t (&acc)[kTileM / 2], int peer) const {
+    constexpr bool kIsRing = kSides == 1;
+    constexpr int kHalf = kUnits / 2, kKept = kIsFirst ? kHalf : kUnits - kHalf, kSent = kUnits - kKept;
+    constexpr int kAway = kHalf * kUnitTokens / 2;  // from one to the other in acc
+    static_assert(kIsRing || std::max(kKept, kSent) * 4 * kPartBytes <= kSliceBytes);
+    const int warp = at.warpgroup * 4 + at.warp;
+    const uint32_t place =
+        kIsRing ? base + warp * kSent * kPartBytes : staging(base, at) + at.warp * kSent * kPartBytes;
+    if constexpr (kIsRing) {
+      if (at.lane == 0) ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), peer));
+      ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    }
+    if constexpr (kSent > 0) {
+      leave<kIsFirst ? kAway : 0, kSent>(acc, left(at.side, 0));
+      ptx::fence_async_proxy();
+      __syncwarp();
+      if (at.lane == 0) {
+        if constexpr (kIsRing) ptx::mbarrier_wait(Shared::ring_free(base), 0);
+        ptx::bulk_copy_to_cta(ptx::map_to_cta(place, peer), left(at.side, 0), kSent * kPartBytes,
+                              ptx::map_to_cta(Shared::parts_full(base, at.side), peer));
+      }
+      __syncwarp();
+    }
+    if constexpr (kKept > 0) {
+      if (warp == 0 && at.lane == 0)
+        ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), kSideWarps * kPartBytes * kKept);
+      ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
+      add<kIsFirst ? 0 : kAway, true, kKept>(
+          acc, kIsRing ? base + warp * kKept * kPartBytes : staging(base, at) + at.warp * kKept * kPartBytes, kKept);
+      __syncwarp();
+    }
+    ptx::cluster_arrive();
+  }
+
   // Over the CTAs of a cluster: what others leave comes to the beginning of the ring, [side][sender][warp][unit].
   __device__ __forceinline__ void add_ranks(int32_t (&acc)[kTileM / 2], int rank) const {
     const int ranks = args.schedule.cluster, senders = ranks - 1, warp = at.warpgroup * 4 + at.warp;
@@ -90,7 +130,6 @@ struct Sum {
     const auto cta_after = [&](int step) { return rank + step < ranks ? rank + step : rank + step - ranks; };
     if (warp == 0 && at.lane == 0)
       ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), senders * kSideWarps * kPartBytes * mine.count);
-    ptx::cluster_wait();  // until the others' barriers are initialised and their producers through
     if (at.lane < senders)
       ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), cta_after(at.lane + 1)));
     if constexpr (kSides == 1) ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
@@ -123,7 +162,10 @@ struct Sum {
 
   __device__ __forceinline__ void run(int32_t (&acc)[kTileM / 2], int rank) const {
     if constexpr (kSides > 1) add_sides(acc);
-    if (args.schedule.cluster > 1) add_ranks(acc, rank);
+    if (args.schedule.cluster == 2)
+      (rank == 0) == (at.side == 0) ? add_pair<true>(acc, rank ^ 1) : add_pair<false>(acc, rank ^ 1);
+    else if (args.schedule.cluster > 2)
+      add_ranks(acc, rank);
   }
 };
 
