@@ -91,7 +91,7 @@ class AblationBench {
     const Regions regions(shape.k, share4);
     const GemmProblem problem{m, shape.n, shape.k, regions.n8, GemmOutput::bf16};
     const GemmPlan plan = plan_gemm_w4ax_sm90(problem, sms_);
-    Acts acts(m, shape.k);
+    Acts acts(m, shape.k, plan.act_layout());
     acts.fill(regions);
     DeviceArray<uint16_t> d(static_cast<size_t>(m) * shape.n);
     const DeviceArray<uint8_t> partials(plan.partial_bytes() + 16);

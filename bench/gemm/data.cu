@@ -69,7 +69,7 @@ __global__ void activations_kernel(BenchActs out, int m, int k, int n8, int bits
       value = multiplier * static_cast<int>(clampf(rne(x * (7.0f / 2.7f)), -7.0f, 7.0f));
     }
     out.rows[static_cast<size_t>(t) * k + c] = static_cast<int8_t>(value);
-    out.tiles[activation_offset_sm90(m, t, c)] = static_cast<int8_t>(value);
+    out.tiles[activation_offset_sm90(out.layout, m, t, c)] = static_cast<int8_t>(value);
     atomicAdd(&sum, static_cast<uint32_t>(region1 ? factor * value : value));
   }
   __syncthreads();
@@ -77,10 +77,10 @@ __global__ void activations_kernel(BenchActs out, int m, int k, int n8, int bits
 }
 
 // One CTA a token.
-__global__ void unpack_kernel(int8_t* rows, const int8_t* tiles, int m, int k) {
+__global__ void unpack_kernel(int8_t* rows, const int8_t* tiles, ActLayout layout, int m, int k) {
   const int t = blockIdx.x;
   for (int c = threadIdx.x; c < k; c += blockDim.x)
-    rows[static_cast<size_t>(t) * k + c] = tiles[activation_offset_sm90(m, t, c)];
+    rows[static_cast<size_t>(t) * k + c] = tiles[activation_offset_sm90(layout, m, t, c)];
 }
 
 __global__ void dense_kernel(void* out, size_t count, DenseType type, uint32_t seed) {
@@ -155,8 +155,8 @@ void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, i
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 
-void unpack_activations(int8_t* rows, const int8_t* tiles, int m, int k) {
-  unpack_kernel<<<m, 256>>>(rows, tiles, m, k);
+void unpack_activations(int8_t* rows, const int8_t* tiles, ActLayout layout, int m, int k) {
+  unpack_kernel<<<m, 256>>>(rows, tiles, layout, m, k);
   COMET_CUDA_CHECK(cudaGetLastError());
 }
 

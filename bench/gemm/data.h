@@ -13,19 +13,19 @@ namespace comet::cuda {
 void make_weights_w4(uint8_t* codes, uint8_t* group_scales, uint8_t* group_zeros, float* channel_scales, int n, int k,
                      uint32_t seed);
 
-// values [m, k] row-major and the same in tiles_sm90 order; 8-bit codes in the first groups, m * a4 in the others if
-// bits2 = 4.
+// values [m, k] row-major and the same in `layout`; 8-bit codes in the first groups, m * a4 in the others if bits2 = 4.
 struct BenchActs {
   int8_t* rows;
   int8_t* tiles;
   uint32_t* sums;
   float* scales;
   int32_t* factors;
+  ActLayout layout;
 };
 void make_activations(const BenchActs& out, int m, int k, int num_int8_groups, int bits2);
 
-// tiles_sm90 order -> row-major [m, k].
-void unpack_activations(int8_t* rows, const int8_t* tiles, int m, int k);
+// An order of layouts_sm90.h -> row-major [m, k].
+void unpack_activations(int8_t* rows, const int8_t* tiles, ActLayout layout, int m, int k);
 
 // N(0, 1) in any of these types.
 enum class DenseType { f32, bf16, f16, e4m3, s8 };

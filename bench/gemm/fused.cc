@@ -43,7 +43,7 @@ std::vector<T> from_device(const T* data, size_t count) {
 
 }  // namespace
 
-FusedInput::FusedInput(int m, int k, const Regions& regions, int sms, cudaStream_t stream)
+FusedInput::FusedInput(int m, int k, ActLayout layout, const Regions& regions, int sms, cudaStream_t stream)
     : m_(m),
       k_(k),
       n8_(regions.n8),
@@ -51,7 +51,7 @@ FusedInput::FusedInput(int m, int k, const Regions& regions, int sms, cudaStream
       sms_(sms),
       copies_(row_copies(static_cast<size_t>(m) * k * sizeof(float))),
       stream_(stream),
-      acts_(m, k),
+      acts_(m, k, layout),
       host_gain_(make_gain(k)),
       host_perm_(make_order(k)),
       gain_(host_gain_),

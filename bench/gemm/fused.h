@@ -9,7 +9,7 @@ namespace comet::cuda {
 class FusedInput {
  public:
   // Throws Unsupported where quantize_act_ax_sm90 or the RMSNorm has no room for a row.
-  FusedInput(int m, int k, const Regions& regions, int sms, cudaStream_t stream);
+  FusedInput(int m, int k, ActLayout layout, const Regions& regions, int sms, cudaStream_t stream);
 
   // RMSNorm, permute, rotate, quantize into acts(); or RMSNorm into normed(). Of the i-th copy of the rows, queued.
   void quantize(int i) const;

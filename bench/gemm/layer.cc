@@ -31,9 +31,10 @@ W4Layer::W4Layer(int n_, int k_, cudaStream_t stream)
   COMET_CUDA_CHECK(cudaDeviceSynchronize());
 }
 
-Acts::Acts(int m_, int k_)
+Acts::Acts(int m_, int k_, ActLayout layout_)
     : m(m_),
       k(k_),
+      layout(layout_),
       rows(static_cast<size_t>(m) * k),
       tiles(static_cast<size_t>(padded_tokens(m)) * k),
       sums(padded_tokens(m)),
@@ -41,7 +42,7 @@ Acts::Acts(int m_, int k_)
       factors(padded_tokens(m)) {}
 
 void Acts::fill(const Regions& regions) {
-  make_activations({rows.data(), tiles.data(), sums.data(), scales.data(), factors.data()}, m, k, regions.n8,
+  make_activations({rows.data(), tiles.data(), sums.data(), scales.data(), factors.data(), layout}, m, k, regions.n8,
                    regions.bits2);
   COMET_CUDA_CHECK(cudaDeviceSynchronize());
 }
@@ -54,7 +55,7 @@ void Acts::poison() {
 
 QuantizedActs Acts::args() const {
   QuantizedActs a;
-  a.layout = ActLayout::tiles_sm90;
+  a.layout = layout;
   a.values = tiles.data();
   a.region1_factors = factors.data();
   a.scales = scales.data();

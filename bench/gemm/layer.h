@@ -37,12 +37,13 @@ struct W4Layer {
 // Codes of m tokens, row-major and as the GEMM takes them.
 struct Acts {
   int m, k;
+  ActLayout layout;  // of tiles
   DeviceArray<int8_t> rows, tiles;
   DeviceArray<uint32_t> sums;
   DeviceArray<float> scales;
   DeviceArray<int32_t> factors;
 
-  Acts(int m, int k);
+  Acts(int m, int k, ActLayout layout);
   void fill(const Regions& regions);  // N(0, 1)
   void poison();
   QuantizedActs args() const;

@@ -62,7 +62,7 @@ struct Loop : Replay {
   int tile_m, sides;
   Acts acts;
 
-  Loop(int tile_m, int sides, int k) : tile_m(tile_m), sides(sides), acts(tile_m, k) {}
+  Loop(int tile_m, int sides, int k) : tile_m(tile_m), sides(sides), acts(tile_m, k, ActLayout::tiles_sm90) {}
 };
 
 }  // namespace

@@ -27,15 +27,14 @@ using gemm_bench::Shape;
 constexpr int kLeastTokensF8 = 16, kLeastTokensS8 = 17;  // of cuBLASLt: fp8 is padded to it, int8 left out
 
 std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
-  if (p.m <= kMaxGemvTokens) {
-    std::vector<GemmPlan> plans = {gemv_plan(p, sms), gemv_plan(p, 2 * sms)};
-    plans[1].is_next_early = true;
-    return plans;
-  }
   std::vector<GemmPlan> plans = candidate_plans(p, w4ax_tiles_sm90(), sms);
   std::erase_if(plans, [&](const GemmPlan& plan) {
     return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
   });
+  if (p.m <= kMaxGemvTokens) {
+    plans.insert(plans.end(), {gemv_plan(p, sms), gemv_plan(p, 2 * sms)});
+    plans.back().is_next_early = true;
+  }
   return plans;
 }
 
@@ -58,11 +57,15 @@ struct Setup {
   Stage& stage;
   GemmProblem problem;
   Regions regions;
-  Acts acts;
+  std::vector<Acts> acts;           // in every order that a plan takes
   DeviceArray<uint8_t> d, dense_x;  // d: [m, n] of up to 4 bytes, m padded to 17
   std::vector<GemmPlan> plans;      // the chosen one first
   DeviceArray<uint8_t> partials;
   DeviceArray<uint32_t> counters;
+
+  const Acts& acts_of(const GemmPlan& plan) const {
+    return *std::find_if(acts.begin(), acts.end(), [&](const Acts& a) { return a.layout == plan.act_layout(); });
+  }
 };
 
 class MeterSm90 final : public gemm_bench::Meter {
@@ -97,16 +100,17 @@ class MeterSm90 final : public gemm_bench::Meter {
     const int n = stage_->shape.n, k = stage_->shape.k, sms = device_.multiProcessorCount;
     const Regions regions(k, share4);
     const GemmProblem problem{m, n, k, regions.n8, GemmOutput::bf16};
-    Acts acts(m, k);
-    acts.fill(regions);
     const size_t tokens = std::max(m, kLeastTokensS8);
-    Setup s{*stage_, problem, regions, std::move(acts), DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}};
+    Setup s{*stage_, problem, regions, {}, DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}};
     if (dense_ != nullptr) s.dense_x = DeviceArray<uint8_t>(tokens * k * 2);
     s.plans = {plan_gemm_w4ax_sm90(problem, sms)};
     if (options_.sweep) {
       const std::vector<GemmPlan> more = all_plans(problem, sms);
       s.plans.insert(s.plans.end(), more.begin(), more.end());
     }
+    for (const ActLayout layout : {ActLayout::tiles_sm90, ActLayout::fragments_sm90})
+      if (std::any_of(s.plans.begin(), s.plans.end(), [&](const GemmPlan& p) { return p.act_layout() == layout; }))
+        s.acts.emplace_back(m, k, layout).fill(regions);
     size_t partial_bytes = 0, counter_bytes = 0;
     for (const GemmPlan& plan : s.plans) {
       partial_bytes = std::max(partial_bytes, plan.partial_bytes());
@@ -135,9 +139,9 @@ class MeterSm90 final : public gemm_bench::Meter {
   void check(const Setup& s, const GemmPlan& plan, Point& point) const {
     for (int i = 0; i < options_.repeat_checks; ++i) {
       poison_outputs(s);
-      launch_gemm(s, plan, s.acts, 0);
+      launch_gemm(s, plan, s.acts_of(plan), 0);
       COMET_CUDA_CHECK(cudaDeviceSynchronize());
-      note_wrong(point, count_wrong_outputs(s.problem, s.stage.layer, s.acts, s.d.data()), to_string(plan));
+      note_wrong(point, count_wrong_outputs(s.problem, s.stage.layer, s.acts_of(plan), s.d.data()), to_string(plan));
     }
   }
 
@@ -154,7 +158,8 @@ class MeterSm90 final : public gemm_bench::Meter {
     launch_gemm(s, s.plans[0], input.acts(), 0);
     input.norm(0);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
-    unpack_activations(input.acts().rows.data(), input.acts().tiles.data(), s.problem.m, s.problem.k);
+    const Acts& acts = input.acts();
+    unpack_activations(acts.rows.data(), acts.tiles.data(), acts.layout, acts.m, acts.k);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     note_wrong(point, input.count_wrong_codes(), "quantize_act_ax_sm90");
     note_wrong(point, count_wrong_outputs(s.problem, s.stage.layer, input.acts(), s.d.data()),
@@ -165,7 +170,7 @@ class MeterSm90 final : public gemm_bench::Meter {
   void measure_plans(const Setup& s, Point& point) {
     std::vector<Replay> replays;
     for (const GemmPlan& plan : s.plans)
-      replays.push_back(replay_of([&, plan](int i) { launch_gemm(s, plan, s.acts, i); }));
+      replays.push_back(replay_of([&, plan](int i) { launch_gemm(s, plan, s.acts_of(plan), i); }));
     time(replays);
     point.us = replays[0].us;
     point.mhz = replays[0].mhz;
@@ -210,7 +215,7 @@ class MeterSm90 final : public gemm_bench::Meter {
       dense_->run(type, x, s.stage.dense_w.data() + one * (i % copies), s.d.data(), tokens, n, k);
     };
     std::vector<Replay> replays = {replay_of([&](int i) { launch_dense(s.dense_x.data(), i); }),
-                                   replay_of([&](int i) { launch_gemm(s, s.plans[0], s.acts, i); })};
+                                   replay_of([&](int i) { launch_gemm(s, s.plans[0], s.acts_of(s.plans[0]), i); })};
     std::optional<FusedInput> input;
     if (type == DenseType::f16 && options_.fused) input = make_fused_input(s, point);
     if (input) {
@@ -234,8 +239,8 @@ class MeterSm90 final : public gemm_bench::Meter {
 
   std::optional<FusedInput> make_fused_input(const Setup& s, Point& point) const {
     try {
-      std::optional<FusedInput> input(std::in_place, s.problem.m, s.problem.k, s.regions, device_.multiProcessorCount,
-                                      stream_);
+      std::optional<FusedInput> input(std::in_place, s.problem.m, s.problem.k, s.plans[0].act_layout(), s.regions,
+                                      device_.multiProcessorCount, stream_);
       if (options_.check) check_fused(s, *input, point);
       return input;
     } catch (const Unsupported& e) {

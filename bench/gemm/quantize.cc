@@ -78,6 +78,7 @@ class QuantizeBench {
   }
 
   void run_point(const Shape& shape, int m) {
+    const ActLayout layout = m <= kMaxGemvTokens ? ActLayout::fragments_sm90 : ActLayout::tiles_sm90;
     const int k = shape.k, padded = padded_tokens(m);
     const QuantizeActProblem problem{m, {k, k, shape.n8, 4, true, 0.95f, 0.9f}, shape.source};
     const bool is_half = shape.source != ActSource::rms_norm;
@@ -104,12 +105,9 @@ class QuantizeBench {
     const auto launch = [&, problem](int i, const QuantizePlan& plan) {
       QuantizeActArgs a = args;
       a.x = x.data() + in * (i % copies);
-      a.out = {ActLayout::tiles_sm90,
-               reinterpret_cast<int8_t*>(codes.data() + values * (i % copies)),
-               nullptr,
-               nullptr,
-               factors.data(),
-               scales.data(),
+      a.out = {layout,         reinterpret_cast<int8_t*>(codes.data() + values * (i % copies)),
+               nullptr,        nullptr,
+               factors.data(), scales.data(),
                sums.data()};
       launch_quantize_act_plan_sm90(problem, a, plan, stream_);
     };

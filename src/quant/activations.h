@@ -37,8 +37,9 @@ constexpr int max_region1_factor(const ActFormat& f) {
 
 // Byte order of QuantizedActs::values.
 enum class ActLayout : uint8_t {
-  rows,        // [m, k] row-major
-  tiles_sm90,  // kernels/cuda/layouts_sm90.h: 8-token blocks of a group, or mma fragments for few tokens
+  rows,            // [m, k] row-major
+  tiles_sm90,      // kernels/cuda/layouts_sm90.h: 8-token blocks of a group
+  fragments_sm90,  // the same blocks as mma fragments, for few tokens
   packed_sm80,
 };
 

@@ -72,11 +72,13 @@ TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
 }
 
 TEST(GemmPlan, FewTokensTakeTheGemv) {
-  for (const int m : {1, 8, kMaxGemvTokens, kMaxGemvTokens + 1}) {
+  for (const int m : {1, 8, kMaxGemvTokens + 1}) {
     const GemmPlan plan = plan_gemm_w4ax_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132);
-    EXPECT_EQ(plan.tile_m == 0, m <= kMaxGemvTokens) << to_string(plan);
+    EXPECT_EQ(plan.tile_m == 0, m <= 8) << to_string(plan);
     EXPECT_LE(plan.ctas, 132 * 2);
   }
+  for (const int m : {1, kMaxGemvTokens, kMaxGemvTokens + 1})
+    EXPECT_EQ(plan_gemm_w8a8_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132).tile_m == 0, m <= kMaxGemvTokens);
 }
 
 TEST(Layouts, WeightBytesAreDistinctAndCovered) {
@@ -101,14 +103,15 @@ TEST(Layouts, WeightBytesAreDistinctAndCovered) {
 }
 
 TEST(Layouts, ActivationBytesAreDistinct) {
-  for (const int m : {1, 9, 16, 17, 70}) {
-    std::set<size_t> bytes;
-    for (int t = 0; t < m; ++t)
-      for (int c = 0; c < 256; ++c) {
-        EXPECT_TRUE(bytes.insert(activation_offset_sm90(m, t, c)).second);
-        EXPECT_LT(activation_offset_sm90(m, t, c), static_cast<size_t>(padded_tokens(m)) * 256);
-      }
-  }
+  for (const ActLayout layout : {ActLayout::tiles_sm90, ActLayout::fragments_sm90})
+    for (const int m : {1, 9, 16, 17, 70}) {
+      std::set<size_t> bytes;
+      for (int t = 0; t < m; ++t)
+        for (int c = 0; c < 256; ++c) {
+          EXPECT_TRUE(bytes.insert(activation_offset_sm90(layout, m, t, c)).second);
+          EXPECT_LT(activation_offset_sm90(layout, m, t, c), static_cast<size_t>(padded_tokens(m)) * 256);
+        }
+    }
 }
 
 }  // namespace

@@ -28,11 +28,12 @@ std::vector<T> padded(std::vector<T> values, const GemmProblem& p, T filler) {
   return values;
 }
 
-std::vector<int8_t> tiles_of(const GemmSample& s) {
+std::vector<int8_t> values_of(const GemmSample& s, ActLayout layout) {
   const int m = s.problem.m, k = s.problem.k;
   std::vector<int8_t> tiles(static_cast<size_t>(padded_tokens(m)) * k, int8_t{99});
   for (int t = 0; t < m; ++t)
-    for (int i = 0; i < k; ++i) tiles[activation_offset_sm90(m, t, i)] = s.values[static_cast<size_t>(t) * k + i];
+    for (int i = 0; i < k; ++i)
+      tiles[activation_offset_sm90(layout, m, t, i)] = s.values[static_cast<size_t>(t) * k + i];
   return tiles;
 }
 
@@ -41,7 +42,8 @@ class DeviceSample {
  public:
   explicit DeviceSample(const GemmSample& s)
       : s_(s),
-        values_(tiles_of(s)),
+        tiles_(values_of(s, ActLayout::tiles_sm90)),
+        fragments_(values_of(s, ActLayout::fragments_sm90)),
         factors_(padded(s.factors, s.problem, 12345)),
         scales_(padded(s.scales, s.problem, 3e38f)),
         sums_(padded(s.sums, s.problem, 777u)),
@@ -73,8 +75,8 @@ class DeviceSample {
     if (partials_.bytes() < plan.partial_bytes()) partials_ = DeviceArray<uint8_t>(plan.partial_bytes());
     if (counters_.bytes() < plan.counter_bytes()) counters_ = DeviceArray<uint32_t>(plan.counter_bytes() / 4);
     GemmArgs args;
-    args.a.layout = ActLayout::tiles_sm90;
-    args.a.values = values_.data();
+    args.a.layout = plan.act_layout();
+    args.a.values = (plan.tile_m == 0 ? fragments_ : tiles_).data();
     args.a.region1_factors = factors_.data();
     args.a.scales = scales_.data();
     args.a.sums = sums_.data();
@@ -93,7 +95,7 @@ class DeviceSample {
 
  private:
   const GemmSample& s_;
-  DeviceArray<int8_t> values_;
+  DeviceArray<int8_t> tiles_, fragments_;
   DeviceArray<int32_t> factors_;
   DeviceArray<float> scales_;
   DeviceArray<uint32_t> sums_;
@@ -103,8 +105,8 @@ class DeviceSample {
 };
 
 std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
-  if (p.m <= kMaxGemvTokens) return {gemv_plan(p, num_sms()), gemv_plan(p, 2 * num_sms()), gemv_plan(p, 3)};
   std::vector<GemmPlan> plans;
+  if (p.m <= kMaxGemvTokens) plans = {gemv_plan(p, num_sms()), gemv_plan(p, 2 * num_sms()), gemv_plan(p, 3)};
   for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
     for (const bool split : {false, true})
       if (tile.sides == 1)

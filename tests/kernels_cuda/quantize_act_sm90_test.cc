@@ -59,7 +59,7 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
   return plans;
 }
 
-void check_case(const QuantizeCase& c) {
+void check_case(const QuantizeCase& c, ActLayout layout) {
   const QuantizeSample want(c);
   const int groups = c.k / kGroup, padded = padded_tokens(c.m);
   const DeviceArray<uint8_t> x(want.x), gain(want.gain);
@@ -71,8 +71,7 @@ void check_case(const QuantizeCase& c) {
   DeviceArray<float> scales(padded);
   DeviceArray<uint32_t> sums(padded), errors(c.m);
   QuantizeActArgs args = want.args_at(x.data(), rows.data(), gain.data(), perm.data());
-  args.out = {ActLayout::tiles_sm90, values.data(), multipliers.data(), group_sums.data(),
-              factors.data(),        scales.data(), sums.data()};
+  args.out = {layout, values.data(), multipliers.data(), group_sums.data(), factors.data(), scales.data(), sums.data()};
   args.row_errors = errors.data();
   const QuantizeActProblem& problem = want.problem;
   int left = c.m > 1000 ? 1 : 1000;  // plans
@@ -96,8 +95,8 @@ void check_case(const QuantizeCase& c) {
     size_t wrong = 0;
     for (int t = 0; t < padded; ++t)
       for (int k = 0; k < c.k; ++k)
-        wrong +=
-            tiles[activation_offset_sm90(c.m, t, k)] != (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
+        wrong += tiles[activation_offset_sm90(layout, c.m, t, k)] !=
+                 (t < c.m ? want.values[static_cast<size_t>(t) * c.k + k] : 0);
     EXPECT_EQ(wrong, 0u);
     const auto is_equal = [](const auto& got, const auto& wanted) {
       return std::equal(wanted.begin(), wanted.end(), got.begin());
@@ -115,7 +114,8 @@ class QuantizeActAxSm90 : public testing::TestWithParam<QuantizeCase> {};
 
 TEST_P(QuantizeActAxSm90, EqualsReference) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
-  check_case(GetParam());
+  check_case(GetParam(), ActLayout::tiles_sm90);
+  if (GetParam().m <= kMaxGemvTokens) check_case(GetParam(), ActLayout::fragments_sm90);
 }
 
 std::string case_name(const testing::TestParamInfo<QuantizeCase>& info) {

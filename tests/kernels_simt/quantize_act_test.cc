@@ -129,18 +129,22 @@ void check_case(const QuantizeCase& c) {
       }
     }
 
-  std::vector<int8_t> tiles(static_cast<size_t>(padded_tokens(c.m)) * c.k);
-  for (int t = 0; t < c.m; ++t)
-    for (int k = 0; k < c.k; ++k)
-      tiles[activation_offset_sm90(c.m, t, k)] = want.values[static_cast<size_t>(t) * c.k + k];
+  const auto values_in = [&](ActLayout layout) {
+    std::vector<int8_t> values(static_cast<size_t>(padded_tokens(c.m)) * c.k);
+    for (int t = 0; t < c.m; ++t)
+      for (int k = 0; k < c.k; ++k)
+        values[activation_offset_sm90(layout, c.m, t, k)] = want.values[static_cast<size_t>(t) * c.k + k];
+    return values;
+  };
   const auto padded = [&](auto values, auto padding) {
     values.resize(padded_tokens(c.m), padding);
     return values;
   };
-  const auto check_sm90 = [&](const auto& launch) {
-    const Outputs out(tiles.size(), want.multipliers.size(), want, padded_tokens(c.m));
-    launch(args_of(out, ActLayout::tiles_sm90));
-    out.values.expect_equal("values", tiles);
+  const auto check_sm90 = [&](ActLayout layout, const auto& launch) {
+    const std::vector<int8_t> values = values_in(layout);
+    const Outputs out(values.size(), want.multipliers.size(), want, padded_tokens(c.m));
+    launch(args_of(out, layout));
+    out.values.expect_equal("values", values);
     out.multipliers.expect_equal("multipliers", want.multipliers);
     out.group_sums.expect_equal("group_sums", want.group_sums);
     out.factors.expect_equal("region1_factors", padded(want.factors, 1));
@@ -148,16 +152,17 @@ void check_case(const QuantizeCase& c) {
     out.sums.expect_equal("sums", padded(want.sums, 0u));
     out.errors.expect_equal("row_errors", want.errors);
   };
-  for (const bool is_staged : {false, true}) {
-    SCOPED_TRACE(is_staged ? "sm90, staged" : "sm90, in place");
-    check_sm90([&](const QuantizeActArgs& args) {
-      const RowArgs k = make_row_args(want.problem, args, is_staged && wants_staging(want.problem, args));
-      run(5, 96, [&] {
-        AnyRow row(k, shared, row_shared);
-        quantize_rows<0>(k, row, output_sm90(k), row_shared);
+  for (const ActLayout layout : {ActLayout::tiles_sm90, ActLayout::fragments_sm90})
+    for (const bool is_staged : {false, true}) {
+      SCOPED_TRACE(is_staged ? "sm90, staged" : "sm90, in place");
+      check_sm90(layout, [&](const QuantizeActArgs& args) {
+        const RowArgs k = make_row_args(want.problem, args, is_staged && wants_staging(want.problem, args));
+        run(5, 96, [&] {
+          AnyRow row(k, shared, row_shared);
+          quantize_rows<0>(k, row, output_sm90(k), row_shared);
+        });
       });
-    });
-  }
+    }
   for (const int tokens : {1, 2})
     for (const int teams : {1, tokens + 1})
       for (const int ctas : {1, 4}) {
@@ -167,8 +172,9 @@ void check_case(const QuantizeCase& c) {
         QuantizePlan plan{tokens, 1, 1, round_up(want.problem.format.num_groups(), 4), ctas, 4};
         plan.teams = teams;
         SCOPED_TRACE("sm90, " + std::to_string(tokens) + " tokens, " + std::to_string(teams) + " teams");
-        check_sm90(
-            [&](const QuantizeActArgs& args) { launch_quantize_act_teams_sm90(want.problem, args, plan, nullptr); });
+        check_sm90(ActLayout::tiles_sm90, [&](const QuantizeActArgs& args) {
+          launch_quantize_act_teams_sm90(want.problem, args, plan, nullptr);
+        });
       }
 }
 

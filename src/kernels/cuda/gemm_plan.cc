@@ -168,7 +168,7 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
 }  // namespace
 
 double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes) {
-  if (plan.tile_m == 0) return 2.0 + weight_bytes / kBytesPerUs;
+  if (plan.tile_m == 0) return p.m <= kBlockTokens ? 2.0 + weight_bytes / kBytesPerUs : 2.7 + weight_bytes / 3.95e6;
   const double token_bytes = static_cast<double>(plan.schedule.tiles_n) * p.m * p.k;  // read once for each row tile
   const double memory_us = (weight_bytes + kTokenByteWeight * token_bytes) / kBytesPerUs;
   double busy_us = busiest_cta_us(plan, num_sms);
@@ -181,7 +181,7 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
   std::vector<GemmPlan> plans;
   bool is_covered = false;  // by a smaller tile: one twice as large as the tokens is not worth a try
   for (const TileChoice& tile : tiles) {
-    if (is_covered && tile.tile_m >= 2 * padded_tokens(p.m)) break;
+    if (is_covered && tile.tile_m >= 2 * padded_tokens(p.m) && tile.tile_m > tiles.front().tile_m) break;
     is_covered = is_covered || tile.tile_m >= p.m;
     if (p.m > kMostTilesM * tile.tile_m && tile.tile_m < tiles.back().tile_m) continue;
     if (tile.sides == 1)
@@ -213,11 +213,17 @@ GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
   return plan;
 }
 
-GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes) {
+// Up to `only_gemv` tokens no tiles.
+GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes,
+                   int only_gemv) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
-  if (p.m <= kMaxGemvTokens) return best_gemv_plan(p, num_sms);
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
+  if (p.m <= kMaxGemvTokens) {
+    best = best_gemv_plan(p, num_sms);
+    if (p.m <= only_gemv) return best;
+    best_us = predicted_us(p, best, num_sms, weight_bytes);
+  }
   for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {
     const double us = predicted_us(p, plan, num_sms, weight_bytes);
     if (us < best_us) best = plan, best_us = us;
@@ -228,11 +234,11 @@ GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, i
 }  // namespace
 
 GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w4ax_tiles_sm90(), num_sms, kUnitBytesW4);
+  return best_plan(p, w4ax_tiles_sm90(), num_sms, kUnitBytesW4, kBlockTokens);
 }
 
 GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w8a8_tiles_sm90(), num_sms, kUnitBytesW8);
+  return best_plan(p, w8a8_tiles_sm90(), num_sms, kUnitBytesW8, kMaxGemvTokens);
 }
 
 std::string to_string(const GemmPlan& plan) {

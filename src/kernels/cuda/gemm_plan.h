@@ -18,6 +18,7 @@ struct GemmPlan {
   bool is_next_early = false;  // gemv: CTAs of the next kernel may start before all weights are asked for
   Schedule schedule;           // gemv: only groups
 
+  ActLayout act_layout() const { return tile_m == 0 ? ActLayout::fragments_sm90 : ActLayout::tiles_sm90; }
   size_t partial_bytes() const;  // both: of the workspace for split tiles
   size_t counter_bytes() const;
 };
@@ -42,7 +43,7 @@ GemmPlan pair_tail_plan(const GemmProblem& p, TileChoice tile, int num_ctas);
 // CTAs of at least two strips of 16 rows each, max_ctas at most.
 GemmPlan gemv_plan(const GemmProblem& p, int max_ctas);
 
-// Every plan worth trying for m > kMaxGemvTokens; benchmarks time all of them.
+// Every plan of tiles worth trying; benchmarks time all of them.
 std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms);
 
 // Microseconds that the plan is expected to take; compared between plans of a problem.

@@ -22,8 +22,8 @@ const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t co
 
 GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
                                 const GemmWorkspace& workspace) {
-  COMET_CHECK(args.a.layout == ActLayout::tiles_sm90, "activations are not in tiles_sm90 order");
-  COMET_CHECK((plan.tile_m == 0) == (p.m <= kMaxGemvTokens), "m = {} with tiles of {}", p.m, plan.tile_m);
+  COMET_CHECK(args.a.layout == plan.act_layout(), "activations are not in the order of the plan: {}", to_string(plan));
+  COMET_CHECK(plan.tile_m > 0 || p.m <= kMaxGemvTokens, "{} tokens for a gemv", p.m);
   COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");
   GemmKernelArgs k;
   k.weights = static_cast<const uint8_t*>(args.b.data);

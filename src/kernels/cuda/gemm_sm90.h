@@ -14,7 +14,7 @@ struct GemmWorkspace {
   uint32_t* counters = nullptr;
 };
 
-// a in ActLayout::tiles_sm90, b packed by pack_w4ax_sm90 / pack_w8_sm90. Asynchronous on the stream; may start before
+// a in plan.act_layout(), b packed by pack_w4ax_sm90 / pack_w8_sm90. Asynchronous on the stream; may start before
 // the kernel in front of it has ended, but reads and writes nothing but weights before.
 void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream);

@@ -43,11 +43,12 @@ constexpr size_t unit_index(int groups, int strip, int group) {
 
 // ---- Activations: for each group, blocks of 8 tokens; a block is 1024 bytes. m is rounded up to a multiple of 8.
 //
-//   m > kMaxGemvTokens:  token r of the block is a row of 128 bytes; its 16-byte piece c lies at piece c ^ r
-//                        (the 128-byte swizzle of wgmma's shared operand), so that any run of blocks of a group is a
-//                        tile
-//   m <= kMaxGemvTokens: the column operand of mma.m16n8k32: [half 0..1][lane][16 bytes], lane = 4 r + t;
-//                        word w = 0..7 of a lane: byte b holds k = 32 (w / 2) + 16 (w % 2) + 4 t + b
+//   tiles_sm90:     token r of the block is a row of 128 bytes; its 16-byte piece c lies at piece c ^ r (the 128-byte
+//                   swizzle of wgmma's shared operand), so that any run of blocks of a group is a tile
+//   fragments_sm90: the column operand of mma.m16n8k32: [half 0..1][lane][16 bytes], lane = 4 r + t; word w = 0..7 of a
+//                   lane: byte b holds k = 32 (w / 2) + 16 (w % 2) + 4 t + b. For the gemv, of up to kMaxGemvTokens
+//
+// The plan of a GEMM says which (GemmPlan::act_layout).
 //
 // The arrays region1_factors, scales and sums are padded to a multiple of 8 tokens. multipliers and group_sums are not
 // written: the main loop needs neither.
@@ -58,10 +59,10 @@ constexpr int kBlockBytes = kBlockTokens * kGroup;
 constexpr int padded_tokens(int m) { return round_up(m, kBlockTokens); }
 
 // Byte of token t, channel k in QuantizedActs::values of m tokens.
-constexpr size_t activation_offset_sm90(int m, int t, int k) {
+constexpr size_t activation_offset_sm90(ActLayout layout, int m, int t, int k) {
   const int row = t % kBlockTokens, kg = k % kGroup;
   const size_t block = (static_cast<size_t>(k / kGroup) * padded_tokens(m) + (t - row)) * kGroup;
-  if (m > kMaxGemvTokens) return block + row * kGroup + (((kg / 16) ^ row) * 16) + kg % 16;
+  if (layout == ActLayout::tiles_sm90) return block + row * kGroup + (((kg / 16) ^ row) * 16) + kg % 16;
   const int word = kg / 32 * 2 + kg / 16 % 2, lane = row * 4 + kg % 16 / 4;
   return block + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }

@@ -63,7 +63,8 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   const int group = rank * k.cta_groups + warp;
   const bool is_helper = warp >= k.cta_groups, has_group = !is_helper && group < groups;
   ptx::allow_next_kernel();
-  const size_t offset = has_group ? activation_offset_sm90(m, token, group * kGroup + lane * kLaneChannels) : 0;
+  const size_t offset =
+      has_group ? activation_offset_sm90(k.a.out.layout, m, token, group * kGroup + lane * kLaneChannels) : 0;
   uint32_t* const word = reinterpret_cast<uint32_t*>(k.a.out.values + offset);
   if (token >= m) {
     ptx::wait_for_previous_kernel();

@@ -206,7 +206,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     return;
   }
 
-  const bool is_gemv = m <= kMaxGemvTokens;
+  const bool is_fragments = k.a.out.layout == ActLayout::fragments_sm90;
   const auto group_offset = [&](int group) { return static_cast<uint32_t>(group * padded_tokens(m)) * kGroup; };
   const auto finish_sums = [&](int pass, int parity, int phase) {  // by warp 0 of rank 0
     if (cluster > 1) ptx::mbarrier_wait(bar(s.summed[parity]), phase);
@@ -331,7 +331,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       uint32_t words[4];
       const bool is_wide = group < n8 || f.bits2 == 8;
       int sum = encode(x[i], e, is_wide ? kLimits8 : kLimits4, words);
-      store_words(k.a.out.values, group_offset(group), is_gemv, token, t, group < cta_end, words);
+      store_words(k.a.out.values, group_offset(group), is_fragments, token, t, group < cta_end, words);
       if (k.a.out.multipliers != nullptr || k.a.out.group_sums != nullptr)
         store_group(k, token, group, groups, t, group < cta_end && token < m, e.multiplier, sum);
       const int r = kTokens == 1 ? scales.r : __shfl_sync(~0u, scales.r, from);
@@ -367,7 +367,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 #pragma unroll
       for (int u = 0; u < kUnits; ++u) {
         const int group = first_group + u * consumers * kWarpGroups;
-        store_words(k.a.out.values, group_offset(group), is_gemv, token, t, group < cta_end, zeros);
+        store_words(k.a.out.values, group_offset(group), is_fragments, token, t, group < cta_end, zeros);
       }
       if (threadIdx.x == 0 && rank == 0)
         k.a.out.scales[token] = 0.0f, k.a.out.region1_factors[token] = 1, k.a.out.sums[token] = 0;

@@ -108,15 +108,27 @@ int quantize_shared_bytes_sm90(const QuantizeActProblem& p, bool is_permuted, co
          (plan.tokens - 1) * 2 * (pair_channels * size + 16) + 24 * plan.tokens * slots;
 }
 
+namespace {
+
+void check_layout(const QuantizeActProblem& p, const QuantizeActArgs& args) {
+  const ActLayout layout = args.out.layout;
+  COMET_CHECK(layout == ActLayout::tiles_sm90 || layout == ActLayout::fragments_sm90,
+              "quantize_act_ax_sm90 writes tiles_sm90 and fragments_sm90");
+  COMET_CHECK(layout == ActLayout::tiles_sm90 || p.m <= kMaxGemvTokens, "{} tokens as fragments", p.m);
+}
+
+}  // namespace
+
 void launch_quantize_act_plan_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
                                    cudaStream_t stream) {
+  check_layout(p, args);
   if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
   if (plan.teams > 0) return launch_quantize_act_teams_sm90(p, args, plan, stream);
   launch_quantize_act_resident_sm90(p, args, plan, stream);
 }
 
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream) {
-  COMET_CHECK(args.out.layout == ActLayout::tiles_sm90, "quantize_act_ax_sm90 writes tiles_sm90 only");
+  check_layout(p, args);
   if (reinterpret_cast<uintptr_t>(args.x) % 16 == 0) {
     const QuantizePlan plan = plan_quantize_act_sm90(p, args.perm != nullptr, multiprocessors());
     if (plan.tokens > 0) return launch_quantize_act_plan_sm90(p, args, plan, stream);

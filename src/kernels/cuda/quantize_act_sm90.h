@@ -8,8 +8,8 @@
 
 namespace comet::cuda {
 
-// Writes out.values in ActLayout::tiles_sm90 (padding tokens are zero), scales, region1_factors, sums, and multipliers
-// and group_sums where they are not null.
+// Writes out.values in ActLayout::tiles_sm90 or fragments_sm90 (padding tokens are zero), scales, region1_factors,
+// sums, and multipliers and group_sums where they are not null.
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream);
 
 constexpr int kMostRowBytes = 227 * 1024;     // of shared memory of a CTA

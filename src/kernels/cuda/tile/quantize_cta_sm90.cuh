@@ -123,10 +123,10 @@ __device__ __forceinline__ int encode(const float (&x)[kUnit], const Encoding& e
 }
 
 // offset: of the group's first token in values, which are less than 4 GiB.
-__device__ __forceinline__ void store_words(int8_t* values, uint32_t offset, bool is_gemv, int token, int t,
+__device__ __forceinline__ void store_words(int8_t* values, uint32_t offset, bool is_fragments, int token, int t,
                                             bool is_stored, const uint32_t (&words)[4]) {
   const uint32_t row = static_cast<uint32_t>(token) % kBlockTokens;
-  if (is_gemv) {  // a lane's 16 bytes hold 4 pieces: half from this lane, half from the one 4 further
+  if (is_fragments) {  // a lane's 16 bytes hold 4 pieces: half from this lane, half from the one 4 further
     const bool is_high = t >= 4;
     const uint32_t a = __shfl_xor_sync(~0u, is_high ? words[0] : words[2], 4),
                    b = __shfl_xor_sync(~0u, is_high ? words[1] : words[3], 4);

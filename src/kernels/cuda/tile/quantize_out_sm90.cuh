@@ -22,8 +22,8 @@ struct OutputSm90 {
 #pragma unroll
     for (int h = 0; h < 4; ++h) {
       const uint32_t from_zero = (words[h] ^ 0x80808080u) - (128u - limit) * 0x01010101u;
-      *reinterpret_cast<uint32_t*>(out.values +
-                                   activation_offset_sm90(m, token, group * kGroup + channel_after(4 * h, t))) =
+      *reinterpret_cast<uint32_t*>(
+          out.values + activation_offset_sm90(out.layout, m, token, group * kGroup + channel_after(4 * h, t))) =
           (from_zero * scale + (128u - limit * scale) * 0x01010101u) ^ 0x80808080u;
     }
     if (t != 0) return;
@@ -36,7 +36,7 @@ struct OutputSm90 {
 
   __device__ void store_padding(int token) const {
     for (int k = threadIdx.x * 4; k < groups * kGroup; k += blockDim.x * 4)
-      *reinterpret_cast<uint32_t*>(out.values + activation_offset_sm90(m, token, k)) = 0;
+      *reinterpret_cast<uint32_t*>(out.values + activation_offset_sm90(out.layout, m, token, k)) = 0;
     if (threadIdx.x == 0) out.scales[token] = 0.0f, out.region1_factors[token] = 1, out.sums[token] = 0;
   }
 };
