@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [PLANS.json]
+"""Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [--near] [PLANS.json]
 
 The file is docs/results/gemm_plans_h200.json or what `comet bench gemm --sweep --share4 0 --json FILE` wrote. Prints
 the constants and, for every problem, how much slower the plan that the model picks is than the best one timed. The rule
-of gemm_plan.cc for power (kPowerShare) is not in it: plans are timed in turn, at one clock.
+of gemm_plan.cc for power (kPowerShare) is not in it: plans are timed in turn, at one clock. --near: no fit from afar,
+only small steps from the constants in use, as after a change of the kernels that leaves most plans' order.
 """
 
 import json
@@ -13,30 +14,30 @@ import random
 import sys
 from pathlib import Path
 
-START = {
-    "launch": 2.0,
-    "epilogue": 0.008,
-    "split": 0.5,
-    "add_token": 0.008,
-    "leave_token": 0.006,
-    "split_stage": 1.05,
-    "cluster": 0.8,
-    "cluster_cta": 0.3,
-    "cluster_token": 0.02,
-    "token_byte": 0.3,
-    "alone32": 0.4,
-    "alone64": 0.45,
-    "alone96": 0.4,
-    "alone128": 0.43,
-    "alone192": 0.5,
-    "alone256": 0.63,
-    "paired32": 0.52,
-    "paired64": 0.57,
-    "sides": 1.0,
-    "sides32": 0.18,
-    "sides64": 0.2,
-    "rows192x64": 0.34,
-    "rows192x128": 0.5,
+START = {  # of gemm_plan.cc
+    "launch": 1.525,
+    "epilogue": 0.01087,
+    "split": 1.349,
+    "add_token": 0.004355,
+    "leave_token": 0.009441,
+    "split_stage": 1.438,
+    "cluster": 0.8537,
+    "cluster_cta": 0.368,
+    "cluster_token": 0.01447,
+    "token_byte": 0.04864,
+    "alone32": 0.2385,
+    "alone64": 0.2794,
+    "alone96": 0.2675,
+    "alone128": 0.3339,
+    "alone192": 0.4375,
+    "alone256": 0.6252,
+    "paired32": 0.309,
+    "paired64": 0.5217,
+    "sides": 1.28,
+    "sides32": 0.167,
+    "sides64": 0.197,
+    "rows192x64": 0.3772,
+    "rows192x128": 0.5901,
 }
 SMS, CLUSTER_SHARE, BYTES_PER_US = 132, 0.82, 4.1e6
 
@@ -146,28 +147,34 @@ def fit(rows, seeds=6):
     return min(walks)[2]
 
 
-def polish(start, rows, steps=1500):
-    """Small random steps, 15% away at most, for the picks alone; powers of two count thrice."""
+def miss(c, rows):
+    """What picks lose; powers of two count thrice."""
+    return sum((3 if m & (m - 1) == 0 else 1) * math.log(x) for (_, m), x in regrets(c, rows).items())
 
-    def miss(c):
-        return sum((3 if m & (m - 1) == 0 else 1) * math.log(x) for (_, m), x in regrets(c, rows).items())
 
-    rng, c, now = random.Random(0), start, miss(start)
+def polish(start, rows, steps=1500, seed=0):
+    """Small random steps, 15% away at most, for the picks alone."""
+
+    rng, c, now = random.Random(seed), start, miss(start, rows)
     for _ in range(steps):
         tried = dict(c)
         for name in rng.sample(sorted(c), rng.randint(1, 4)):
             step = c[name] * math.exp(0.05 * rng.gauss(0, 1))
             tried[name] = min(max(step, start[name] / 1.15), start[name] * 1.15)
-        if (value := miss(tried)) <= now:
+        if (value := miss(tried, rows)) <= now:
             c, now = tried, value
     return c
 
 
 def main():
     root = Path(__file__).resolve().parents[1]
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else root / "docs/results/gemm_plans_h200.json"
+    names = [argument for argument in sys.argv[1:] if argument != "--near"]
+    path = Path(names[0]) if names else root / "docs/results/gemm_plans_h200.json"
     rows = [row for row in read_rows(path) if is_offered(row) and row[1] <= 8 * row[4]]
-    constants = polish(fit(rows), rows)
+    if "--near" in sys.argv:
+        constants = min((polish(START, rows, seed=seed) for seed in range(6)), key=lambda c: miss(c, rows))
+    else:
+        constants = polish(fit(rows), rows)
     for name, value in constants.items():
         print(f"{name:14s} {value:.4g}")
     picked = regrets(constants, rows)

@@ -47,9 +47,6 @@ struct Sum {
   uint32_t base;
   const Fragment& at;
 
-  static __device__ uint32_t staging(uint32_t base, const Fragment& at) {
-    return base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
-  }
   // Where this warp of a side leaves its units: slot 0 for other CTAs, 1 for the other side.
   __device__ uint32_t left(int side, int slot) const {
     const int warp = at.warpgroup * 4 + at.warp;
@@ -64,8 +61,8 @@ struct Sum {
                            {static_cast<uint32_t>(acc[kFirst + i]), static_cast<uint32_t>(acc[kFirst + i + 1]),
                             static_cast<uint32_t>(acc[kFirst + i + 2]), static_cast<uint32_t>(acc[kFirst + i + 3])});
   }
-  // acc from 0 on: what is there from kFirst on, or nothing, and `units` units from shared memory.
-  template <int kFirst, bool kIsSum, int kMost = kUnits>
+  // acc from kTo on: what is there from kFirst on, or nothing, and `units` units from shared memory.
+  template <int kFirst, bool kIsSum, int kMost = kUnits, int kTo = 0>
   __device__ __forceinline__ void add(int32_t (&acc)[kTileM / 2], uint32_t from, int units) const {
 #pragma unroll
     for (int i = 0; i < kMost * kUnitTokens / 2; i += 4) {
@@ -74,7 +71,7 @@ struct Sum {
       const uint32_t of[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        acc[i + e] = static_cast<int32_t>((kIsSum ? static_cast<uint32_t>(acc[kFirst + i + e]) : 0u) + of[e]);
+        acc[kTo + i + e] = static_cast<int32_t>((kIsSum ? static_cast<uint32_t>(acc[kFirst + i + e]) : 0u) + of[e]);
     }
   }
 
@@ -86,39 +83,75 @@ struct Sum {
     at.side == 0 ? add<0, true>(acc, left(1, 1), kUnits) : add<kValues, true>(acc, left(0, 1), kUnits);
   }
 
-  // Over a pair of CTAs: the units that a side finishes stay in its registers. With two sides they come to the slice
-  // of staging that the epilogue does not use, where nobody has to make room first.
+  // Which of a side's units it finishes and which it gives to the other CTA of a pair: unit_share as constants. Of one
+  // unit the second half is all.
+  template <bool kIsFirst>
+  struct Pair {
+    static constexpr int kHalf = kUnits / 2, kKept = kIsFirst ? kHalf : kUnits - kHalf, kSent = kUnits - kKept;
+    static constexpr int kUnitValues = kUnitTokens / 2;
+    static constexpr int kKeptAt = kIsFirst ? 0 : kHalf * kUnitValues,
+                         kSentAt = kIsFirst ? kHalf * kUnitValues : 0;  // in acc
+  };
+  // Leaves units from kFirst on for the other CTA, where its warp finds them at `place`.
+  template <int kFirst, int kSent, bool kIsRing>
+  __device__ __forceinline__ void send(const int32_t (&acc)[kTileM / 2], uint32_t place, int peer) const {
+    leave<kFirst, kSent>(acc, left(at.side, 0));
+    ptx::fence_async_proxy();
+    __syncwarp();
+    if (at.lane == 0) {
+      if constexpr (kIsRing) ptx::mbarrier_wait(Shared::ring_free(base), 0);
+      ptx::bulk_copy_to_cta(ptx::map_to_cta(place, peer), left(at.side, 0), kSent * kPartBytes,
+                            ptx::map_to_cta(Shared::parts_full(base, at.side), peer));
+    }
+    __syncwarp();
+  }
+  template <int kKept>
+  __device__ __forceinline__ void receive(int32_t (&acc)[kTileM / 2], uint32_t place) const {
+    if (at.warpgroup == 0 && at.thread == 0)
+      ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), kSideWarps * kPartBytes * kKept);
+    ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
+    add<0, true, kKept>(acc, place, kKept);
+    __syncwarp();
+  }
+
+  // Over a pair of CTAs; what a side finishes stays in its registers.
   template <bool kIsFirst>
   __device__ __forceinline__ void add_pair(int32_t (&acc)[kTileM / 2], int peer) const {
-    constexpr bool kIsRing = kSides == 1;
-    constexpr int kHalf = kUnits / 2, kKept = kIsFirst ? kHalf : kUnits - kHalf, kSent = kUnits - kKept;
-    constexpr int kAway = kHalf * kUnitTokens / 2;  // from one to the other in acc
-    static_assert(kIsRing || std::max(kKept, kSent) * 4 * kPartBytes <= kSliceBytes);
+    using Mine = Pair<kIsFirst>;
     const int warp = at.warpgroup * 4 + at.warp;
-    const uint32_t place =
-        kIsRing ? base + warp * kSent * kPartBytes : staging(base, at) + at.warp * kSent * kPartBytes;
-    if constexpr (kIsRing) {
-      if (at.lane == 0) ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), peer));
-      ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    if (at.lane == 0) ptx::mbarrier_arrive_cluster(ptx::map_to_cta(Shared::ring_free(base), peer));
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    send<Mine::kSentAt, Mine::kSent, true>(acc, base + warp * Mine::kSent * kPartBytes, peer);
+    if constexpr (!kIsFirst) {
+#pragma unroll
+      for (int i = 0; i < Mine::kKept * Mine::kUnitValues; ++i) acc[i] = acc[Mine::kKeptAt + i];
     }
-    if constexpr (kSent > 0) {
-      leave<kIsFirst ? kAway : 0, kSent>(acc, left(at.side, 0));
-      ptx::fence_async_proxy();
-      __syncwarp();
-      if (at.lane == 0) {
-        if constexpr (kIsRing) ptx::mbarrier_wait(Shared::ring_free(base), 0);
-        ptx::bulk_copy_to_cta(ptx::map_to_cta(place, peer), left(at.side, 0), kSent * kPartBytes,
-                              ptx::map_to_cta(Shared::parts_full(base, at.side), peer));
-      }
-      __syncwarp();
+    receive<Mine::kKept>(acc, base + warp * Mine::kKept * kPartBytes);
+    ptx::cluster_arrive();
+  }
+
+  // Over the two sides of two CTAs: what goes to the other CTA is added up first, the rest while that is on its way. It
+  // comes to the slice of staging that the epilogue does not use, so that nobody has to make room.
+  template <int kSide, bool kIsFirst>
+  __device__ __forceinline__ void add_pair_of_sides(int32_t (&acc)[kTileM / 2], int peer) const {
+    using Mine = Pair<kIsFirst>;
+    using Other = Pair<!kIsFirst>;  // of this CTA's other side
+    static_assert(std::max(Mine::kKept, Mine::kSent) * 4 * kPartBytes <= kSliceBytes);
+    constexpr int kMineAt = kSide * kValues, kOtherAt = (1 - kSide) * kValues;
+    const uint32_t staging = base + Shared::kStagingAt + at.number() * 2 * kSliceBytes;
+    const uint32_t mine = left(kSide, 1), others = left(1 - kSide, 1);
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);  // the rings are idle
+    leave<kOtherAt + Other::kSentAt, Other::kSent>(acc, others);
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    if constexpr (Mine::kSent > 0) {
+      add<kMineAt + Mine::kSentAt, true, Mine::kSent, kMineAt + Mine::kSentAt>(acc, mine, Mine::kSent);
+      send<kMineAt + Mine::kSentAt, Mine::kSent, false>(acc, staging + at.warp * Mine::kSent * kPartBytes, peer);
     }
-    if constexpr (kKept > 0) {
-      if (warp == 0 && at.lane == 0)
-        ptx::mbarrier_arrive_expect(Shared::parts_full(base, at.side), kSideWarps * kPartBytes * kKept);
-      ptx::mbarrier_wait(Shared::parts_full(base, at.side), 0);
-      add<kIsFirst ? 0 : kAway, true, kKept>(
-          acc, kIsRing ? base + warp * kKept * kPartBytes : staging(base, at) + at.warp * kKept * kPartBytes, kKept);
-      __syncwarp();
+    leave<kOtherAt + Other::kKeptAt, Other::kKept>(acc, others + Other::kSent * kPartBytes);
+    ptx::named_barrier_sync(kSumBarrier, kWarps * 32);
+    if constexpr (Mine::kKept > 0) {
+      add<kMineAt + Mine::kKeptAt, true, Mine::kKept>(acc, mine + Mine::kSent * kPartBytes, Mine::kKept);
+      receive<Mine::kKept>(acc, staging + at.warp * Mine::kKept * kPartBytes);
     }
     ptx::cluster_arrive();
   }
@@ -161,11 +194,16 @@ struct Sum {
   }
 
   __device__ __forceinline__ void run(int32_t (&acc)[kTileM / 2], int rank) const {
-    if constexpr (kSides > 1) add_sides(acc);
-    if (args.schedule.cluster == 2)
-      (rank == 0) == (at.side == 0) ? add_pair<true>(acc, rank ^ 1) : add_pair<false>(acc, rank ^ 1);
-    else if (args.schedule.cluster > 2)
-      add_ranks(acc, rank);
+    const int ranks = args.schedule.cluster;
+    if constexpr (kSides == 1) {
+      if (ranks == 2) return rank == 0 ? add_pair<true>(acc, 1) : add_pair<false>(acc, 0);
+    } else {
+      if (ranks == 2 && rank == 0)
+        return at.side == 0 ? add_pair_of_sides<0, true>(acc, 1) : add_pair_of_sides<1, false>(acc, 1);
+      if (ranks == 2) return at.side == 0 ? add_pair_of_sides<0, false>(acc, 0) : add_pair_of_sides<1, true>(acc, 0);
+      add_sides(acc);
+    }
+    if (ranks > 1) add_ranks(acc, rank);
   }
 };
 
