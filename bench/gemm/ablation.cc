@@ -15,6 +15,7 @@
 #include "bench/gemm/meter.h"
 #include "bench/gemm/replay.h"
 #include "kernels/cuda/gemm_sm90.h"
+#include "kernels/cuda/layouts_sm90.h"
 
 namespace comet::cuda {
 namespace {
@@ -120,7 +121,7 @@ class AblationBench {
       if (launch == nullptr || !has_ablations(m, plan)) continue;
       add(a.name, [&, launch, is_plain = a.is_plain](int i) {
         const GemmArgs args = args_of(is_plain ? weights.plain_copy(i) : weights.layer.copy(i));
-        launch(gemm_kernel_args(problem, args, plan, workspace), plan, {plan.ctas, stream_});
+        launch(gemm_kernel_args(problem, args, kUnitBytesW4, plan, workspace), plan, {plan.ctas, stream_});
       });
     }
     if (plan.tile_m > 0) add("scheduling", launch_plan(unscheduled(problem, plan)));

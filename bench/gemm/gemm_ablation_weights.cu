@@ -10,8 +10,8 @@ constexpr int kPackThreads = 256;
 
 // One CTA a unit: a thread moves four bytes of codes and, the first 16, a parameter byte.
 __global__ void pack_plain_kernel(W4axWeights w, uint8_t* packed) {
-  const int groups = w.k / kGroup, block = blockIdx.x / kBlockStrips;
-  const int group = block % groups, strip = block / groups * kBlockStrips + blockIdx.x % kBlockStrips;
+  const int groups = w.k / kGroup, strips = num_packed_strips(w.n);
+  const int group = blockIdx.x / strips, strip = blockIdx.x % strips;
   uint8_t* unit = packed + static_cast<size_t>(blockIdx.x) * kUnitBytesW4;
   const int row = strip * kStripRows + threadIdx.x / 16, byte = threadIdx.x % 16 * 4;
   const uint8_t* from = w.codes + static_cast<size_t>(row) * (w.k / 2) + group * kPlainRowBytes + byte;

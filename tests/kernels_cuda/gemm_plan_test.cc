@@ -87,15 +87,15 @@ TEST(Layouts, WeightBytesAreDistinctAndCovered) {
   std::set<size_t> bytes8;
   for (int row = 0; row < n; ++row)
     for (int c = 0; c < k; ++c) {
-      EXPECT_TRUE(nibbles.insert({weight_offset_w4(k, row, c), weight_is_high_w4(row)}).second);
-      EXPECT_TRUE(bytes8.insert(weight_offset_w8(k, row, c)).second);
-      EXPECT_LT(weight_offset_w4(k, row, c) % kUnitBytesW4, size_t{kUnitParamsW4});
-      EXPECT_LT(weight_offset_w8(k, row, c), packed_weight_bytes(n, k, kUnitBytesW8));
+      EXPECT_TRUE(nibbles.insert({weight_offset_w4(n, row, c), weight_is_high_w4(row)}).second);
+      EXPECT_TRUE(bytes8.insert(weight_offset_w8(n, row, c)).second);
+      EXPECT_LT(weight_offset_w4(n, row, c) % kUnitBytesW4, size_t{kUnitParamsW4});
+      EXPECT_LT(weight_offset_w8(n, row, c), packed_weight_bytes(n, k, kUnitBytesW8));
     }
   std::set<size_t> params;
   for (int row = 0; row < n; ++row)
     for (int g = 0; g < k / kGroup; ++g) {
-      const size_t at = weight_params_offset_w4(k, row, g);
+      const size_t at = weight_params_offset_w4(n, row, g);
       EXPECT_TRUE(params.insert(at).second);
       EXPECT_GE(at % kUnitBytesW4, size_t{kUnitParamsW4});
       EXPECT_LT(at, packed_weight_bytes(n, k, kUnitBytesW4));

@@ -13,10 +13,11 @@ namespace comet::cuda {
 // What the copies ask for first comes first: each 64 bytes are a miss of the constant cache, some 150 clocks.
 struct GemmKernelArgs {
   const uint8_t* weights = nullptr;  // units of layouts_sm90.h
-  const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
+  uint32_t group_bytes = 0;          // of them from a group to the next
   Schedule schedule;
   int m = 0, n = 0, num_int8_groups = 0;
   FastDivisor ctas;                  // gemv: of the grid
+  const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
   const uint32_t* sums = nullptr;    // [m]
   const float* scales = nullptr;     // [m]
   const int32_t* factors = nullptr;  // [m]

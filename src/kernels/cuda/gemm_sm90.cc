@@ -20,13 +20,14 @@ const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t co
 
 }  // namespace
 
-GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
+GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int unit_bytes, const GemmPlan& plan,
                                 const GemmWorkspace& workspace) {
   COMET_CHECK(args.a.layout == plan.act_layout(), "activations are not in the order of the plan: {}", to_string(plan));
   COMET_CHECK(plan.tile_m > 0 || p.m <= kMaxGemvTokens, "{} tokens for a gemv", p.m);
   COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");
   GemmKernelArgs k;
   k.weights = static_cast<const uint8_t*>(args.b.data);
+  k.group_bytes = static_cast<uint32_t>(packed_weight_bytes(p.n, kGroup, unit_bytes));
   k.values = args.a.values;
   k.sums = args.a.sums;
   k.scales = args.a.scales;
@@ -53,7 +54,7 @@ void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
   static constexpr std::array kernels = {
       &kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,         &kGemmW4axM64Sides, &kGemmW4axM64Rows192,
       &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM128Rows192, &kGemmW4axM192,     &kGemmW4axM256};
-  const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
+  const GemmKernelArgs k = gemm_kernel_args(p, args, kUnitBytesW4, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }
@@ -61,7 +62,7 @@ void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
 void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
   static constexpr std::array kernels = {&kGemmW8a8M32, &kGemmW8a8M128, &kGemmW8a8M256};
-  const GemmKernelArgs k = gemm_kernel_args(p, args, plan, workspace);
+  const GemmKernelArgs k = gemm_kernel_args(p, args, kUnitBytesW8, plan, workspace);
   if (plan.tile_m == 0) return launch_gemv_w8a8(k, {plan.ctas, stream});
   kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
 }

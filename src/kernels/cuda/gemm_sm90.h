@@ -23,7 +23,7 @@ void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
 
 // What the kernels get; for launches of them other than these.
 struct GemmKernelArgs;
-GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan,
+GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int unit_bytes, const GemmPlan& plan,
                                 const GemmWorkspace& workspace);
 
 // Canonical device arrays (see W4axWeights, W8Weights) -> packed_weight_bytes(n, k, unit) bytes.

@@ -6,9 +6,10 @@
 
 namespace comet::cuda {
 
-// ---- Weights: units of 16 rows (a strip) x 1 group; 8 strips of a group lie together, then comes the next group:
+// ---- Weights: units of 16 rows (a strip) x 1 group. All strips of a group lie together, then comes the next group, so
+// that CTAs which are at about the same k read neighbours: DRAM gives several percent more than to streams far apart.
 //
-//   [n / 128][k / 128][8 strips][unit]
+//   [k / 128][n / 16][unit]
 //
 //   4-bit unit, 1040 bytes:   codes [half 0..1][lane 0..31][16 bytes] | parameter bytes [pair 0..7]{row g, row g + 8}
 //   8-bit unit, 2048 bytes:   codes [quarter 0..3][lane 0..31][16 bytes]
@@ -37,8 +38,8 @@ constexpr size_t packed_weight_bytes(int n, int k, int unit_bytes) {
 }
 
 // Position of a unit among all of them.
-constexpr size_t unit_index(int groups, int strip, int group) {
-  return (static_cast<size_t>(strip / kBlockStrips) * groups + group) * kBlockStrips + strip % kBlockStrips;
+constexpr size_t unit_index(int n, int strip, int group) {
+  return static_cast<size_t>(group) * num_packed_strips(n) + strip;
 }
 
 // ---- Activations: for each group, blocks of 8 tokens; a block is 1024 bytes. m is rounded up to a multiple of 8.
@@ -68,22 +69,21 @@ constexpr size_t activation_offset_sm90(ActLayout layout, int m, int t, int k) {
 }
 
 // Byte of the code of (row, k), and whether it is the high nibble, inside packed 4-bit weights.
-constexpr size_t weight_offset_w4(int k_total, int row, int k) {
+constexpr size_t weight_offset_w4(int n, int row, int k) {
   const int kg = k % kGroup, word = kg / 32 * 2 + kg / 16 % 2, lane = row % 8 * 4 + kg % 16 / 4;
-  const size_t unit = unit_index(k_total / kGroup, row / kStripRows, k / kGroup) * kUnitBytesW4;
+  const size_t unit = unit_index(n, row / kStripRows, k / kGroup) * kUnitBytesW4;
   return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }
 constexpr bool weight_is_high_w4(int row) { return row % kStripRows >= 8; }
 
-constexpr size_t weight_params_offset_w4(int k_total, int row, int group) {
-  return unit_index(k_total / kGroup, row / kStripRows, group) * kUnitBytesW4 + kUnitParamsW4 + row % 8 * 2 +
-         row % kStripRows / 8;
+constexpr size_t weight_params_offset_w4(int n, int row, int group) {
+  return unit_index(n, row / kStripRows, group) * kUnitBytesW4 + kUnitParamsW4 + row % 8 * 2 + row % kStripRows / 8;
 }
 
-constexpr size_t weight_offset_w8(int k_total, int row, int k) {
+constexpr size_t weight_offset_w8(int n, int row, int k) {
   const int kg = k % kGroup, word = kg / 32 * 4 + kg / 16 % 2 * 2 + row % kStripRows / 8,
             lane = row % 8 * 4 + kg % 16 / 4;
-  const size_t unit = unit_index(k_total / kGroup, row / kStripRows, k / kGroup) * kUnitBytesW8;
+  const size_t unit = unit_index(n, row / kStripRows, k / kGroup) * kUnitBytesW8;
   return unit + word / 4 * 512 + lane * 16 + word % 4 * 4 + kg % 4;
 }
 

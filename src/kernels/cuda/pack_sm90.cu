@@ -12,8 +12,8 @@ constexpr int kPackThreads = 256;
 // One CTA a unit: a thread writes one 32-bit word (8 codes: 4 k of the rows g and g + 8) and, the first 16, a parameter
 // byte.
 __global__ void pack_w4ax_kernel(W4axWeights w, uint8_t* packed) {
-  const int groups = w.k / kGroup, block = blockIdx.x / kBlockStrips;
-  const int group = block % groups, strip = block / groups * kBlockStrips + blockIdx.x % kBlockStrips;
+  const int groups = w.k / kGroup, strips = num_packed_strips(w.n);
+  const int group = blockIdx.x / strips, strip = blockIdx.x % strips;
   uint8_t* unit = packed + static_cast<size_t>(blockIdx.x) * kUnitBytesW4;
   const int lane = threadIdx.x / 8, word = threadIdx.x % 8, row = strip * kStripRows + lane / 4;
   const int k = group * kGroup + word / 2 * 32 + word % 2 * 16 + lane % 4 * 4;
@@ -34,8 +34,8 @@ __global__ void pack_w4ax_kernel(W4axWeights w, uint8_t* packed) {
 }
 
 __global__ void pack_w8_kernel(W8Weights w, uint8_t* packed) {
-  const int groups = w.k / kGroup, block = blockIdx.x / kBlockStrips;
-  const int group = block % groups, strip = block / groups * kBlockStrips + blockIdx.x % kBlockStrips;
+  const int strips = num_packed_strips(w.n);
+  const int group = blockIdx.x / strips, strip = blockIdx.x % strips;
   uint8_t* unit = packed + static_cast<size_t>(blockIdx.x) * kUnitBytesW8;
   for (int i = threadIdx.x; i < 512; i += kPackThreads) {
     const int lane = i / 16, word = i % 16, row = strip * kStripRows + lane / 4 + 8 * (word % 2);

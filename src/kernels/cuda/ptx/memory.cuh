@@ -13,6 +13,21 @@ __device__ __forceinline__ void bulk_copy(uint32_t dst, const void* src, uint32_
                : "memory");
 }
 
+// The same for what is read once: the L2 drops it before anything else. once: read_once().
+__device__ __forceinline__ uint64_t read_once() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void bulk_copy_once(uint32_t dst, const void* src, uint32_t bytes, uint32_t bar,
+                                               uint64_t once) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+          "r"(dst),
+      "l"(src), "r"(bytes), "r"(bar), "l"(once)
+      : "memory");
+}
+
 // The same into every CTA of the cluster whose bit is set, each at this place and on its own mbarrier at that place.
 __device__ __forceinline__ void bulk_copy_to_all(uint32_t dst, const void* src, uint32_t bytes, uint32_t bar,
                                                  uint32_t ctas) {

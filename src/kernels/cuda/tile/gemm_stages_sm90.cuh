@@ -93,34 +93,24 @@ struct GemmProducer {
   const GemmKernelArgs& args;
   uint32_t base;
 
-  // Stages of weights in the order of the work. The strips of a tile that lie in one block are one piece of each group:
-  // all of them, or, of 192 rows, some in one block and some in the next.
+  // Stages of weights in the order of the work.
   struct WeightStream {
-    static constexpr int kGroupBytes = kBlockStrips * Weights::kUnitBytes;  // from a group of a block to the next
-    static constexpr bool kIsBlock = Shared::kStrips == kBlockStrips;
     const GemmKernelArgs& args;
     uint32_t base;
     WorkQueue queue = make_queue<kSides>(args.schedule, blockIdx.x, gridDim.x);
     RingCursor<kStages> ring{};
     Work work{};
     const uint8_t* from = nullptr;
-    uint32_t other = 0;  // the next block's strips, from there on
-    int strips = kBlockStrips, in_first = kBlockStrips;
+    int strips = Shared::kStrips;
+    uint64_t once = ptx::read_once();
     bool is_over = false;
 
     __device__ void enter_tile() {
       is_over = !next_work<kSides>(queue, work);
       if (is_over) return;
       const int first = place_of<kTileM, kRows>(args, work.tile).strip0;
-      const auto address = [&](int strip) {
-        return args.weights + unit_index(args.schedule.groups, strip, work.begin) * Weights::kUnitBytes;
-      };
-      from = address(first);
-      if constexpr (!kIsBlock) {
-        strips = min(Shared::kStrips, num_packed_strips(args.n) - first);
-        in_first = min(strips, kBlockStrips - first % kBlockStrips);
-        other = static_cast<uint32_t>(address(first + in_first) - from);
-      }
+      from = args.weights + static_cast<size_t>(work.begin) * args.group_bytes + first * Weights::kUnitBytes;
+      if constexpr (kRows > kTileRows) strips = min(Shared::kStrips, num_packed_strips(args.n) - first);
     }
 
     // By a whole warp, so that addresses are in uniform registers: a lane alone asks more of the issue slots that the
@@ -130,17 +120,11 @@ struct GemmProducer {
       const uint32_t full = Shared::full(base, ring.slot), to = Shared::weights(base, ring.slot);
       const int groups = kGroups == 1 ? 1 : min(kGroups, work.end - work.begin);
       if (is_one) ptx::mbarrier_arrive_expect(full, groups * strips * Weights::kUnitBytes);
-      if constexpr (kIsBlock) {
-        if (is_one) ptx::bulk_copy(to, from, groups * kGroupBytes, full);
-        from += groups * kGroupBytes;
-      } else {
-#pragma unroll 1
-        for (int i = 0; i < groups; ++i, from += kGroupBytes) {
-          const uint32_t at = to + i * Shared::kWeightBytes, bytes = in_first * Weights::kUnitBytes;
-          if (is_one) ptx::bulk_copy(at, from, bytes, full);
-          if (is_one && strips > in_first)
-            ptx::bulk_copy(at + bytes, from + other, (strips - in_first) * Weights::kUnitBytes, full);
-        }
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) {
+        if (i == groups) break;
+        if (is_one) ptx::bulk_copy_once(to + i * Shared::kWeightBytes, from, strips * Weights::kUnitBytes, full, once);
+        from += args.group_bytes;
       }
       ring.advance();
       work.begin += kGroups;

@@ -62,6 +62,7 @@ struct Gemv {
     int first_pair, pairs, steps_left;  // of the pass; no pairs: everything has been asked for
     bool is_second;                     // pair of the step
     const uint8_t* from[kMaxPassPairs];
+    uint64_t once;
   };
   __device__ int pass_pairs(int first_pair) const {
     return min(kMaxPassPairs, (strip_end + kPair - 1) / kPair - first_pair);
@@ -71,7 +72,7 @@ struct Gemv {
 #pragma unroll
     for (int i = 0; i < kMaxPassPairs; ++i) {
       const int pair = (first_pair + i) * kPair, first = kAligned ? pair : max(pair, strip_begin);
-      f.from[i] = args.weights + unit_index(args.schedule.groups, first, warp) * Weights::kUnitBytes;
+      f.from[i] = args.weights + static_cast<size_t>(warp) * args.group_bytes + first * Weights::kUnitBytes;
     }
   }
   __device__ __forceinline__ void copy(Feeder& f, int slot) const {
@@ -84,12 +85,12 @@ struct Gemv {
     const uint8_t* const from = f.is_second ? f.from[1] : f.from[0];
     if (lane == 0) {
       ptx::mbarrier_arrive_expect(full(slot), bytes);
-      ptx::bulk_copy(place(slot) + skipped, from, bytes, full(slot));
+      ptx::bulk_copy_once(place(slot) + skipped, from, bytes, full(slot), f.once);
     }
     f.is_second = !f.is_second && f.pairs > 1;
     if (f.is_second) return;
 #pragma unroll
-    for (int i = 0; i < kMaxPassPairs; ++i) f.from[i] += kGemvWarps * kBlockStrips * Weights::kUnitBytes;
+    for (int i = 0; i < kMaxPassPairs; ++i) f.from[i] += kGemvWarps * args.group_bytes;
     if (--f.steps_left > 0) return;
     begin_pass(f, f.first_pair + kMaxPassPairs);
     if (f.pairs == 0) ptx::allow_next_kernel();
@@ -204,6 +205,7 @@ struct Gemv {
   __device__ void run() const {
     const int end_pair = (strip_end + kPair - 1) / kPair;
     Feeder ahead;
+    ahead.once = ptx::read_once();
     begin_pass(ahead, strip_begin / kPair);
     if (steps == 0) ahead.pairs = 0;
     if (steps == 0 || args.is_next_early) ptx::allow_next_kernel();
