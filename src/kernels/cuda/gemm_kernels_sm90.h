@@ -10,7 +10,7 @@
 
 namespace comet::cuda {
 
-// What the copies ask for first comes first: each 64 bytes are a miss of the constant cache, some 150 clocks.
+// What the copies ask for first comes first: each 64 bytes are a miss of the constant cache.
 struct GemmKernelArgs {
   const uint8_t* weights = nullptr;  // units of layouts_sm90.h
   uint32_t group_bytes = 0;          // of them from a group to the next

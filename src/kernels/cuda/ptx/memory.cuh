@@ -13,7 +13,7 @@ __device__ __forceinline__ void bulk_copy(uint32_t dst, const void* src, uint32_
                : "memory");
 }
 
-// The same for what is read once: the L2 drops it before anything else. once: read_once().
+// For bulk_copy_once: what is read once, which the L2 drops before anything else.
 __device__ __forceinline__ uint64_t read_once() {
   uint64_t policy;
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));

@@ -7,8 +7,8 @@
 
 namespace comet::cuda {
 
-// A number whose quotients cost one multiplication: a division takes the device 150 to 250 clocks, and a CTA that
-// looks for its work before it copies anything has several in a row.
+// A number whose quotients cost one multiplication: a division takes the device some 200 clocks, and a CTA that looks
+// for its work before it copies anything has several in a row.
 class FastDivisor {
  public:
   // d >= 0; there are no quotients of 0.
