@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans: python3 tools/fit_gemm_plan.py [--near] [PLANS.json]
+"""Fits the cost model of src/kernels/cuda/gemm_plan.cc to timed plans.
+
+    python3 tools/fit_gemm_plan.py [--near] [PLANS.json]
 
 The file is docs/results/gemm_plans_h200.json or what `comet bench gemm --sweep --share4 0 --json FILE` wrote. Prints
 the constants and, for every problem, how much slower the plan that the model picks is than the best one timed. The rule
