@@ -24,6 +24,8 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int 
                                 const GemmWorkspace& workspace) {
   COMET_CHECK(args.a.layout == plan.act_layout(), "activations are not in the order of the plan: {}", to_string(plan));
   COMET_CHECK(plan.tile_m > 0 || p.m <= kMaxGemvTokens, "{} tokens for a gemv", p.m);
+  COMET_CHECK(args.b.n == p.n && args.b.k == p.k, "weights of {} x {} for a GEMM of {} x {}", args.b.n, args.b.k, p.n,
+              p.k);
   COMET_CHECK(plan.schedule.range_groups == 0 || workspace.partials != nullptr, "split tiles need a workspace");
   GemmKernelArgs k;
   k.weights = static_cast<const uint8_t*>(args.b.data);

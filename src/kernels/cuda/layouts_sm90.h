@@ -9,7 +9,9 @@ namespace comet::cuda {
 // ---- Weights: units of 16 rows (a strip) x 1 group. All strips of a group lie together, then comes the next group, so
 // that CTAs which are at about the same k read neighbours: DRAM gives several percent more than to streams far apart.
 //
-//   [k / 128][n / 16][unit]
+//   [k / 128][n / 16, rounded up to 8][unit]
+//
+// So rows of a layer are not a layer of their own by an offset alone: the step from group to group is the layer's.
 //
 //   4-bit unit, 1040 bytes:   codes [half 0..1][lane 0..31][16 bytes] | parameter bytes [pair 0..7]{row g, row g + 8}
 //   8-bit unit, 2048 bytes:   codes [quarter 0..3][lane 0..31][16 bytes]

@@ -122,6 +122,7 @@ void check_layout(const QuantizeActProblem& p, const QuantizeActArgs& args) {
 void launch_quantize_act_plan_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, const QuantizePlan& plan,
                                    cudaStream_t stream) {
   check_layout(p, args);
+  COMET_CHECK(plan.teams == 0 || args.out.layout == ActLayout::tiles_sm90, "teams write tiles_sm90");
   if (plan.is_few) return launch_quantize_act_few_sm90(p, args, plan, stream);
   if (plan.teams > 0) return launch_quantize_act_teams_sm90(p, args, plan, stream);
   launch_quantize_act_resident_sm90(p, args, plan, stream);

@@ -41,8 +41,8 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
 
-// On a barrier of another CTA of the cluster (map_to_cta). Relaxed: it says that reads are over, and a release at the
-// scope of a cluster would cost a fence of the whole GPU each time.
+// On a barrier of another CTA of the cluster (map_to_cta). Relaxed: it says that reads are over (what they brought has
+// been used, wgmma waited for), and a release at the scope of a cluster would cost a fence of the whole GPU each time.
 __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t mapped) {
   sleep_by_chance();
   asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(mapped) : "memory");
@@ -83,6 +83,7 @@ __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
+  sleep_by_chance();
   __syncwarp();
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

@@ -215,7 +215,7 @@ struct GemmConsumer {
       }
       ptx::mbarrier_arrive(Shared::values_empty(base, slots.slot));
       slots.advance();
-      if constexpr (kSides > 1) break;  // its only tile
+      if constexpr (kSides > 1) break;  // its only tile: the sum of another would land in staging that is in use
     }
     if (has_added) ptx::cluster_wait();  // until what it has left for others is copied
   }
@@ -271,7 +271,9 @@ __device__ __forceinline__ void gemm_sm90(const GemmKernelArgs& args) {
       if (is_cluster) ptx::cluster_arrive();
       if (role == 2 && lane == 0) producer.run_values();
     }
-    if (is_cluster) ptx::cluster_wait();  // nobody leaves between its arrival there and the end of that phase
+    // Nobody leaves between its arrival there and the end of that phase. They may leave within the next one, where
+    // consumers arrive that have added up: it waits for those who are there.
+    if (is_cluster) ptx::cluster_wait();
     return;
   }
   if constexpr (kMovesRegisters) ptx::increase_registers<register_shares(kTileM, kSides, kRows).consumer>();

@@ -43,6 +43,7 @@ struct Sum {
   static constexpr int kValues = kUnits * kUnitTokens / 2;      // of a thread in them
   static constexpr int kSideWarps = side_warps(kRows), kWarps = consumer_warps(kSides, kRows);
   static_assert(most_sum_bytes(kTileM, kSides, kRows) <= Shared::kStagingAt, "no room in the ring");
+  static_assert(kSides > 1 || kUnits % 2 == 0, "a pair of CTAs finishes halves");
   const GemmKernelArgs& args;
   uint32_t base;
   const Fragment& at;
@@ -105,6 +106,7 @@ struct Sum {
     }
     __syncwarp();
   }
+  // Bytes may land before they are announced: the one arrival that is missing keeps the phase open.
   template <int kKept>
   __device__ __forceinline__ void receive(int32_t (&acc)[kTileM / 2], uint32_t place) const {
     if (at.warpgroup == 0 && at.thread == 0)
