@@ -52,7 +52,7 @@ void expect_exact_cover(const GemmProblem& p, const GemmPlan& plan) {
 
 TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
   int pair_tails = 0;
-  for (const int m : {17, 33, 64, 200, 257, 1024, 4096})
+  for (const int m : {9, 16, 17, 33, 64, 200, 257, 1024, 4096})
     for (const auto& [n, k] :
          {std::pair{16, 128}, {4096, 4096}, {6144, 4096}, {1000, 8192}, {28672, 4096}, {8192, 28672}})
       for (const int sms : {1, 7, 78, 132}) {
@@ -76,6 +76,11 @@ TEST(GemmPlan, FewTokensTakeTheGemv) {
     const GemmPlan plan = plan_gemm_w4ax_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132);
     EXPECT_EQ(plan.tile_m == 0, m <= 8) << to_string(plan);
     EXPECT_LE(plan.ctas, 132 * 2);
+  }
+  // Two blocks: the one that is expected to be faster.
+  for (const int m : {9, kMaxGemvTokens}) {
+    EXPECT_EQ(plan_gemm_w4ax_sm90({m, 10240, 8192, 0, GemmOutput::bf16}, 132).act_layout(), ActLayout::fragments_sm90);
+    EXPECT_EQ(plan_gemm_w4ax_sm90({m, 28672, 4096, 0, GemmOutput::bf16}, 132).act_layout(), ActLayout::tiles_sm90);
   }
   for (const int m : {1, kMaxGemvTokens, kMaxGemvTokens + 1})
     EXPECT_EQ(plan_gemm_w8a8_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132).tile_m == 0, m <= kMaxGemvTokens);

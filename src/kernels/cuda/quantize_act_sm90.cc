@@ -129,11 +129,11 @@ void launch_quantize_act_plan_sm90(const QuantizeActProblem& p, const QuantizeAc
 }
 
 void quantize_act_ax_sm90(const QuantizeActProblem& p, const QuantizeActArgs& args, cudaStream_t stream) {
-  check_layout(p, args);
   if (reinterpret_cast<uintptr_t>(args.x) % 16 == 0) {
     const QuantizePlan plan = plan_quantize_act_sm90(p, args.perm != nullptr, multiprocessors());
     if (plan.tokens > 0) return launch_quantize_act_plan_sm90(p, args, plan, stream);
   }
+  check_layout(p, args);
   launch_quantize_act_ax_sm90(p, args, stream);
 }
 

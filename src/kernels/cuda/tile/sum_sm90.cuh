@@ -24,7 +24,7 @@ constexpr int most_sum_bytes(int tile_m, int sides, int rows) {
 
 // Which of its units a side of a CTA of a cluster finishes: as even as they come over the CTAs, the other way round on
 // side 1. So no CTA finishes all of a tile alone, each sends something, and has waited for all arrivals at its
-// ring_free before it leaves.
+// ring_free (none with two sides of a pair) before it leaves.
 struct UnitShare {
   int first, count;
 };
