@@ -104,7 +104,9 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   };
 
   const int first_pass = blockIdx.x / cluster, valid_passes = (m + kTokens - 1) / kTokens;
-  ptx::allow_next_kernel();
+  // CTAs of long normed rows leave no room beside them: a GEMM's that came at once would crowd on the other SMs.
+  const bool is_next_late = kIsNormed && f.k_in > kMostTeamChannels;
+  if (!is_next_late) ptx::allow_next_kernel();
   if (threadIdx.x == blockDim.x - 32) {  // of a helper, where there is one: the others read order and gain meanwhile
     for (int i = 0; i < kStages; ++i) {
       for (int part = 0; part < (kHasParts ? kMostParts : 1); ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
@@ -162,6 +164,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   if (cluster > 1) ptx::cluster_meet();
 
   ptx::wait_for_previous_kernel();
+  if (is_next_late) ptx::allow_next_kernel();
   if (threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0))
     for (int i = 0; i < stages; ++i)
       if (first_pass + i * step < valid_passes) copy_rows(first_pass + i * step, i);

@@ -127,8 +127,13 @@ __global__ void __launch_bounds__(kCtaThreads, kCtasPerSm)
     ptx::mbarrier_arrive_expect(b, bytes * tokens);
 #pragma unroll
     for (int i = 0; i < kTokens; ++i)
-      if (i < tokens)
-        ptx::bulk_copy(ptx::shared_address(all.rows[team][stage][i]), row_of(pass * kTokens + i), bytes, b);
+      if (i < tokens) {
+        const uint32_t to = ptx::shared_address(all.rows[team][stage][i]);
+        if constexpr (kTokens == 1)  // helpers read it, too
+          ptx::bulk_copy(to, row_of(pass * kTokens + i), bytes, b);
+        else  // many tokens: the L2 is for the codes, which the GEMM reads next
+          ptx::bulk_copy_once(to, row_of(pass * kTokens + i), bytes, b, ptx::read_once());
+      }
   };
   const auto init_barriers = [&] {  // by one thread
     for (int i = 0; i < kStages; ++i)

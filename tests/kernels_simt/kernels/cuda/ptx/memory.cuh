@@ -36,6 +36,10 @@ inline void bulk_copy(uint32_t to, const void* from, uint32_t bytes, uint32_t ba
   if (to % 16 != 0 || bytes % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) std::abort();
   simt::copy_bulk(bar, bytes, [=] { std::memcpy(shared_memory + to, from, bytes); });
 }
+inline uint64_t read_once() { return 0; }
+inline void bulk_copy_once(uint32_t to, const void* from, uint32_t bytes, uint32_t bar, uint64_t) {
+  bulk_copy(to, from, bytes, bar);
+}
 inline void prefetch_l2(const void*) {}
 
 }  // namespace comet::cuda::ptx
