@@ -13,6 +13,7 @@
 #include "bench/gemm/layer.h"
 #include "bench/gemm/loops.h"
 #include "bench/gemm/meter.h"
+#include "bench/gemm/stream.h"
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels/cuda/layouts_sm90.h"
 
@@ -24,6 +25,7 @@ using gemm_bench::Machine;
 using gemm_bench::Point;
 using gemm_bench::Shape;
 
+constexpr int kMostStreamTokens = 32;                    // beyond, tensor cores count
 constexpr int kLeastTokensF8 = 16, kLeastTokensS8 = 17;  // of cuBLASLt: fp8 is padded to it, int8 left out
 
 std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
@@ -32,8 +34,11 @@ std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
     return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
   });
   if (p.m <= kMaxGemvTokens) {
-    plans.insert(plans.end(), {gemv_plan(p, sms), gemv_plan(p, 2 * sms)});
-    plans.back().is_next_early = true;
+    for (const int ctas : {sms, 2 * sms})
+      for (const bool is_next_early : {false, true}) {
+        plans.push_back(gemv_plan(p, ctas));
+        plans.back().is_next_early = is_next_early;
+      }
   }
   return plans;
 }
@@ -171,7 +176,12 @@ class MeterSm90 final : public gemm_bench::Meter {
     std::vector<Replay> replays;
     for (const GemmPlan& plan : s.plans)
       replays.push_back(replay_of([&, plan](int i) { launch_gemm(s, plan, s.acts_of(plan), i); }));
+    const DeviceArray<uint32_t> words(64 * static_cast<size_t>(device_.multiProcessorCount));
+    if (s.problem.m <= kMostStreamTokens)
+      replays.push_back(replay_of(
+          [&](int i) { launch_stream(s.stage.layer.copy(i), words.data(), device_.multiProcessorCount, stream_); }));
     time(replays);
+    if (s.problem.m <= kMostStreamTokens) point.stream_us = replays.back().us;
     point.us = replays[0].us;
     point.mhz = replays[0].mhz;
     if (!options_.sweep) return;

@@ -23,6 +23,7 @@ struct Point {
   int m = 0, n = 0, k = 0;
   int share4 = 0;  // percent of the groups of activations that are 4-bit
   double us = 0, mhz = 0;
+  double stream_us = 0;  // reading the weights and nothing else; 0: not measured
   std::string plan{};
   std::map<std::string, Beside> beside{};
   int num_wrong = 0;                 // outputs

@@ -116,6 +116,8 @@ std::string format_tables(const Results& results) {
       });
     out += by_shape(results, share4, "fraction of roofline", true,
                     [&](const Point& p) { return Cell{results.floor_us(p) / p.us}; });
+    out += by_shape(results, share4, "bare stream of the weights / us", true,
+                    [&](const Point& p) { return Cell{p.stream_us / p.us}; });
   }
   out += format_means(results);
   if (const Machine& m = results.machine; m.copy_tb_per_s > 0)
