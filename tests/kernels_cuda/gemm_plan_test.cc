@@ -8,6 +8,7 @@
 #include <set>
 
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/tile/gemv_shape.h"
 
 namespace comet::cuda {
 namespace {
@@ -71,19 +72,45 @@ TEST(GemmPlan, EveryGroupOfEveryTileOnce) {
   EXPECT_GT(pair_tails, 20);
 }
 
-TEST(GemmPlan, FewTokensTakeTheGemv) {
-  for (const int m : {1, 8, kMaxGemvTokens + 1}) {
-    const GemmPlan plan = plan_gemm_w4ax_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132);
-    EXPECT_EQ(plan.tile_m == 0, m <= 8) << to_string(plan);
-    EXPECT_LE(plan.ctas, 132 * 2);
+TEST(GemmPlan, FewTokensTakeTheGemvOrSmallTiles) {
+  const auto layout_of = [](int m, int n, int k) {
+    const GemmPlan plan = plan_gemm_w4ax_sm90({m, n, k, 0, GemmOutput::bf16}, 132);
+    EXPECT_LE(plan.ctas, 132 * 2) << to_string(plan);
+    return plan.act_layout();
+  };
+  for (const int m : {1, 8, 9, kMaxGemvTokens}) {
+    EXPECT_EQ(layout_of(m, 10240, 8192), ActLayout::fragments_sm90);
+    EXPECT_EQ(layout_of(m, 4096, 4096), ActLayout::fragments_sm90);
+    EXPECT_EQ(layout_of(m, 28672, 4096), ActLayout::tiles_sm90);
   }
-  // Two blocks: the one that is expected to be faster.
-  for (const int m : {9, kMaxGemvTokens}) {
-    EXPECT_EQ(plan_gemm_w4ax_sm90({m, 10240, 8192, 0, GemmOutput::bf16}, 132).act_layout(), ActLayout::fragments_sm90);
-    EXPECT_EQ(plan_gemm_w4ax_sm90({m, 28672, 4096, 0, GemmOutput::bf16}, 132).act_layout(), ActLayout::tiles_sm90);
-  }
+  EXPECT_EQ(layout_of(8, 6144, 4096), ActLayout::fragments_sm90);
+  EXPECT_EQ(layout_of(kMaxGemvTokens, 6144, 4096), ActLayout::tiles_sm90);
+  EXPECT_EQ(layout_of(kMaxGemvTokens + 1, 4096, 4096), ActLayout::tiles_sm90);
   for (const int m : {1, kMaxGemvTokens, kMaxGemvTokens + 1})
     EXPECT_EQ(plan_gemm_w8a8_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132).tile_m == 0, m <= kMaxGemvTokens);
+}
+
+TEST(GemmPlan, GemvPassesCoverStripsOnceAndFitTheirSlots) {
+  for (const int n : {1, 64, 300, 2117, 4096, 6144, 10240, 28672, 128256})
+    for (const int ctas : {1, 3, 128, 132, 264})
+      for (const int ring_units : {53, 103, 106})
+        for (const int most_warps : {8, 16}) {
+          if (ctas > num_strips(n)) continue;
+          const GemvShape g = gemv_shape(n, ctas, ring_units, most_warps);
+          EXPECT_LE(g.slots * g.slot_strips, ring_units);
+          EXPECT_LE(g.warps, most_warps);
+          EXPECT_EQ(g.slots % g.warps, 0);
+          EXPECT_GE(g.slots, 2 * g.warps);
+          int next = 0;
+          for (int cta = 0; cta < ctas; ++cta)
+            for (int pass = 0; pass < g.passes; ++pass) {
+              const PassStrips strips = pass_strips(g, cta, pass);
+              EXPECT_EQ(strips.first, next);
+              EXPECT_LE(strips.count, std::min(g.slot_strips, kPassStrips));
+              next = strips.first + strips.count;
+            }
+          EXPECT_EQ(next, num_strips(n));
+        }
 }
 
 TEST(Layouts, WeightBytesAreDistinctAndCovered) {

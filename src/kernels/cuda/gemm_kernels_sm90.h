@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/tile/gemv_shape.h"
 #include "kernels/cuda/tile/work.cuh"
 #include "kernels/gemm.h"
 
@@ -16,7 +17,6 @@ struct GemmKernelArgs {
   uint32_t group_bytes = 0;          // of them from a group to the next
   Schedule schedule;
   int m = 0, n = 0, num_int8_groups = 0;
-  FastDivisor ctas;                  // gemv: of the grid
   const int8_t* values = nullptr;    // tiles or, for gemv, mma fragments of layouts_sm90.h
   const uint32_t* sums = nullptr;    // [m]
   const float* scales = nullptr;     // [m]
@@ -25,6 +25,7 @@ struct GemmKernelArgs {
   const float* bias = nullptr;  // [n] or null
   void* d = nullptr;            // [m, n]
   GemmOutput output = GemmOutput::bf16;
+  GemvShape gemv;                           // of the launch
   bool is_next_early = false;               // gemv: as in GemmPlan
   uint8_t unit_begin[kMostRanks + 1] = {};  // who finishes which of a side's units of 16 tokens: tile/sum_sm90.cuh
   uint8_t most_units = 0;                   // of a side of a CTA

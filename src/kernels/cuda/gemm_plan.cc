@@ -9,13 +9,13 @@
 
 #include "base/check.h"
 #include "kernels/cuda/layouts_sm90.h"
+#include "kernels/cuda/tile/gemv_shape.h"
 
 namespace comet::cuda {
 namespace {
 
 constexpr int kGemvCtasPerSmHost = 2;
-constexpr int kGemvPassStrips = 4;
-constexpr int kGemvLoneGroups = 64;  // up to here a CTA an SM is enough where each has one whole pass
+constexpr int kGemvLoneGroups = 64;  // of four strips: up to here a CTA an SM is enough
 constexpr int kMostTilesM = 8;       // token tiles: beyond, only the largest is worth a try
 constexpr int kPartGroups = 2;       // what leaving a part of a split tile takes, in groups
 
@@ -130,8 +130,10 @@ constexpr double kPartUs = 1.349, kAddTokenUs = 0.004355, kLeaveTokenUs = 0.0094
 constexpr double kClusterUs = 0.8537, kSidesUs = 1.28, kClusterCtaUs = 0.368, kClusterTokenUs = 0.01447;
 constexpr double kTokenByteWeight = 0.04864;  // a token byte, from L2, against a weight byte
 constexpr double kBytesPerUs = 4.1e6;
-// Two blocks of tokens: against small tiles, which the model gives up to 1.5 us more than they take.
-constexpr double kGemvUs = 2.0, kGemvTwoBlocksUs = 4.2, kGemvBytesPerUs = 3.97e6;
+// A gemv, on the scale of small tiles, which the model gives up to 1.5 us more than they take. Two blocks of tokens: a
+// CTA an SM, and two.
+constexpr double kGemvUs = 1.5, kGemvBytesPerUs = 3.75e6;
+constexpr double kGemvTwoBlocksLoneUs = 3.9, kGemvTwoBlocksUs = 3.75, kGemvTwoBlocksBytesPerUs = 3.8e6;
 // Where power sets the clock, which long GEMMs feel more, tiles of 256 tokens are some 7% faster than others of equal
 // speed on a cool GPU.
 constexpr int kCoolTile = 256;
@@ -170,7 +172,9 @@ double busiest_cta_us(const GemmPlan& plan, int num_sms) {
 }  // namespace
 
 double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes) {
-  if (plan.tile_m == 0) return (p.m <= kBlockTokens ? kGemvUs : kGemvTwoBlocksUs) + weight_bytes / kGemvBytesPerUs;
+  if (plan.tile_m == 0 && p.m <= kBlockTokens) return kGemvUs + weight_bytes / kGemvBytesPerUs;
+  if (plan.tile_m == 0)
+    return (plan.ctas <= num_sms ? kGemvTwoBlocksLoneUs : kGemvTwoBlocksUs) + weight_bytes / kGemvTwoBlocksBytesPerUs;
   const double token_bytes = static_cast<double>(plan.schedule.tiles_n) * p.m * p.k;  // read once for each row tile
   const double memory_us = (weight_bytes + kTokenByteWeight * token_bytes) / kBytesPerUs;
   double busy_us = busiest_cta_us(plan, num_sms);
@@ -204,26 +208,27 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 
 namespace {
 
-// Half of every SM is left to the next kernel's rings where that costs nothing. Where two CTAs an SM leave little room,
-// the next kernel's may as well stand in line from the beginning.
+// A CTA an SM, whose other half is left to the next kernel's rings, where each has one pass of two or four strips and
+// no more groups than its ring can run ahead of. Else two an SM; where these leave it little room the next kernel may
+// as well stand in line from the beginning.
 GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
   const GemmPlan lone = gemv_plan(p, num_sms);
-  if (p.m <= kBlockTokens && num_strips(p.n) == kGemvPassStrips * lone.ctas && lone.schedule.groups <= kGemvLoneGroups)
-    return lone;
+  const int each = ceil_div(num_strips(p.n), lone.ctas), groups = lone.schedule.groups;
+  if ((each == 2 && groups <= 2 * kGemvLoneGroups) || (each == kPassStrips && groups <= kGemvLoneGroups)) return lone;
   GemmPlan plan = gemv_plan(p, kGemvCtasPerSmHost * num_sms);
-  plan.is_next_early = plan.ctas >= num_sms * 7 / 4;
+  plan.is_next_early = 4 * plan.ctas >= (p.m <= kBlockTokens ? 6 : 7) * num_sms;
   return plan;
 }
 
-// Up to `only_gemv` tokens no tiles.
+// has_small_tiles: up to kMaxGemvTokens tokens may take them, too.
 GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes,
-                   int only_gemv) {
+                   bool has_small_tiles) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
   if (p.m <= kMaxGemvTokens) {
     best = best_gemv_plan(p, num_sms);
-    if (p.m <= only_gemv) return best;
+    if (!has_small_tiles) return best;
     best_us = predicted_us(p, best, num_sms, weight_bytes);
   }
   for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {
@@ -236,16 +241,16 @@ GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, i
 }  // namespace
 
 GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w4ax_tiles_sm90(), num_sms, kUnitBytesW4, kBlockTokens);
+  return best_plan(p, w4ax_tiles_sm90(), num_sms, kUnitBytesW4, true);
 }
 
 GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w8a8_tiles_sm90(), num_sms, kUnitBytesW8, kMaxGemvTokens);
+  return best_plan(p, w8a8_tiles_sm90(), num_sms, kUnitBytesW8, false);
 }
 
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
-  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
+  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs{}", plan.ctas, plan.is_next_early ? ", early" : "");
   const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, int{s.tiles_m}, s.tiles_n);
   const int rest = num_tiles(s) - s.full_tiles;
   if (s.cluster > 1 && s.full_tiles > 0)

@@ -4,29 +4,21 @@
 namespace comet::cuda {
 namespace {
 
-template <int kBlocks, bool kAligned>
-__global__ void __launch_bounds__(kGemvThreads, kGemvCtasPerSm)
+template <int kBlocks>
+__global__ void __launch_bounds__(kGemvThreads<WeightsW4, kBlocks>, kGemvCtasPerSm)
     gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
-  gemv_sm90<WeightsW4, kBlocks, kAligned>(args);
+  gemv_sm90<WeightsW4, kBlocks>(args);
 }
 
-template <int kBlocks, bool kAligned>
+template <int kBlocks>
 void launch_blocks(const GemmKernelArgs& args, const LaunchShape& shape) {
-  constexpr int kShared = GemvShared<WeightsW4, kBlocks>::kBytes;
-  static_assert((kShared + 1024) * kGemvCtasPerSm <= 228 * 1024, "CTAs do not fit an SM");
-  static const bool allowed = (allow_shared_bytes(gemv_w4ax_sm90<kBlocks, kAligned>, kShared), true);
-  static_cast<void>(allowed);
-  launch_dependent(gemv_w4ax_sm90<kBlocks, kAligned>, {shape.ctas, kGemvThreads, kShared, shape.stream}, args);
+  launch_gemv<WeightsW4, kBlocks>(gemv_w4ax_sm90<kBlocks>, args, shape);
 }
 
 }  // namespace
 
 void launch_gemv_w4ax(const GemmKernelArgs& args, const LaunchShape& shape) {
-  const bool is_aligned = num_strips(args.n) % (kPair * shape.ctas) == 0;
-  if (args.m <= kBlockTokens)
-    is_aligned ? launch_blocks<1, true>(args, shape) : launch_blocks<1, false>(args, shape);
-  else
-    is_aligned ? launch_blocks<2, true>(args, shape) : launch_blocks<2, false>(args, shape);
+  args.m <= kBlockTokens ? launch_blocks<1>(args, shape) : launch_blocks<2>(args, shape);
 }
 
 }  // namespace comet::cuda

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asynchronous copies of 16 bytes from global to shared memory, in groups. One wrapper per instruction.
+// Asynchronous copies of 16 and of 4 bytes from global to shared memory, in groups. One wrapper per instruction.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,11 @@ namespace comet::cuda::ptx {
 // Past the L1. Both addresses are multiples of 16.
 __device__ __forceinline__ void cp_async_16(uint32_t dst, const void* src) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(src) : "memory");
+}
+
+// Both addresses are multiples of 4.
+__device__ __forceinline__ void cp_async_4(uint32_t dst, const void* src) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(dst), "l"(src) : "memory");
 }
 
 // Ends the group of all copies since the last commit.

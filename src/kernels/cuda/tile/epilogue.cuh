@@ -26,7 +26,14 @@ struct Fragment {
   __device__ int token() const { return lane % 4 * 2; }
 };
 
-// y = (float(acc) * sx) * s0 (+ bias); acc of offset weights carries 128 * osum.
+// (float(acc) * sx) * s0; acc of offset weights carries 128 * osum.
+template <bool kOffset128>
+__device__ __forceinline__ float scaled(int32_t acc, uint32_t sum, float scale, float channel_scale) {
+  const uint32_t exact = static_cast<uint32_t>(acc) - (kOffset128 ? sum * 128u : 0u);
+  return __fmul_rn(__fmul_rn(__int2float_rn(static_cast<int32_t>(exact)), scale), channel_scale);
+}
+
+// The same for a thread's two rows (+ bias).
 template <bool kOffset128>
 struct Scaler {
   float channel_scale[2], bias[2];  // rows g, g + 8
@@ -42,8 +49,7 @@ struct Scaler {
 
   template <bool kBias = true>
   __device__ float apply(int32_t acc, uint32_t sum, float scale, int i) const {
-    const uint32_t exact = static_cast<uint32_t>(acc) - (kOffset128 ? sum * 128u : 0u);
-    const float y = __fmul_rn(__fmul_rn(__int2float_rn(static_cast<int32_t>(exact)), scale), channel_scale[i]);
+    const float y = scaled<kOffset128>(acc, sum, scale, channel_scale[i]);
     return kBias ? __fadd_rn(y, bias[i]) : y;
   }
 };

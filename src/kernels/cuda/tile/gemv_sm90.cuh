@@ -1,118 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
-// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole strips (16 rows), its warps split k (warp w takes
-// the groups w, w + 8, ..), every warp feeds itself through a ring of chunks (a pair of strips, or what the CTA owns of
-// it, x a group: one bulk copy) in shared memory, and mma.m16n8k32 multiplies. No reduction leaves the CTA. Half an SM,
-// so that the next kernel's CTAs can prefetch meanwhile.
+// GEMM of at most 16 tokens: a pure weight stream. A CTA owns whole strips (16 rows) and takes up to four at a time, a
+// pass. What a pass has of a group, a slab, is one bulk copy into a ring. Slab i is warp i % warps's: it multiplies
+// (mma.m16n8k32) and asks for the slab that comes next in this place. The warps add up in shared memory; no reduction
+// leaves the CTA. Half an SM, so that the next kernel's CTAs can prefetch meanwhile.
 #pragma once
+
+#include <algorithm>
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx/barrier.cuh"
+#include "kernels/cuda/ptx/cp_async_sm80.cuh"
 #include "kernels/cuda/ptx/launch.cuh"
 #include "kernels/cuda/tile/epilogue.cuh"
-#include "kernels/cuda/tile/ring.cuh"
 #include "kernels/cuda/tile/weights.cuh"
 
 namespace comet::cuda {
 
-constexpr int kGemvWarps = 8;
-constexpr int kGemvThreads = kGemvWarps * 32;
 constexpr int kGemvCtasPerSm = 2;
-constexpr int kPair = 2;          // strips of a chunk
-constexpr int kMaxPassPairs = 2;  // that a CTA computes together
-constexpr int kMaxPassStrips = kPair * kMaxPassPairs;
+constexpr int kPassRows = kPassStrips * kStripRows;
 
-// Of a row's first groups, those that a warp takes: warp, warp + kGemvWarps, .. None: 0 or less.
-__device__ __forceinline__ int steps_of_warp(int groups, int warp) {
-  return (groups - warp + kGemvWarps - 1) / kGemvWarps;
-}
+// Warps of a CTA at most: as many as registers allow, since one alone issues every fifth clock.
+template <class Weights, int kBlocks>
+constexpr int kGemvWarps = Weights::kOffset128&& kBlocks == 1 ? 16 : 8;
+template <class Weights, int kBlocks>
+constexpr int kGemvThreads = kGemvWarps<Weights, kBlocks> * 32;
 
 // Byte offsets in dynamic shared memory.
 template <class Weights, int kBlocks>
 struct GemvShared {
-  static constexpr int kSlotBytes = kPair * Weights::kUnitBytes;
-  static constexpr int kSlots = Weights::kUnitBytes > 1100 ? 2 : 6 - kBlocks;  // of one warp's ring
-  static constexpr int kRingBytes = kSlots * kSlotBytes;
-  static constexpr int kSumsAt = kGemvWarps * kRingBytes;
-  static constexpr int kPartBytes = kMaxPassStrips * kBlocks * 32 * 16;  // one warp's accumulators of a pass
-  static constexpr int kBarriersAt = kSumsAt + kGemvWarps * kPartBytes;
-  static constexpr int kBytes = kBarriersAt + kGemvWarps * kSlots * 8;
+  static constexpr int kSumBytes = kPassStrips * kBlocks * 4 * 32 * 4;  // [strip][block][register][lane]
+  static constexpr int kSumsAt = 0;                                     // of this pass and of the next
+  static constexpr int kTokensAt = 2 * kSumBytes;                       // sums, scales
+  static constexpr int kRowsAt = kTokensAt + 2 * kMaxGemvTokens * 4;    // of both passes: channel scales, bias
+  static constexpr int kBarriersAt = kRowsAt + 2 * 2 * kPassRows * 4;
+  static constexpr int kRingAt = kBarriersAt + kMostSlots * 8;
+  static constexpr int kRingUnits = (113 * 1024 - kRingAt) / Weights::kUnitBytes;
+  static constexpr int kBytes = kRingAt + kRingUnits * Weights::kUnitBytes;
 };
 
-template <class Weights, int kBlocks, bool kAligned>
+template <class Weights, int kBlocks>
+GemvShape gemv_shape(int n, int ctas) {
+  return gemv_shape(n, ctas, GemvShared<Weights, kBlocks>::kRingUnits, kGemvWarps<Weights, kBlocks>);
+}
+
+template <class Weights, int kBlocks>
 struct Gemv {
   using Shared = GemvShared<Weights, kBlocks>;
   const GemmKernelArgs& args;
   uint32_t base;
-  int warp, lane;
-  int strip_begin, strip_end;  // of this CTA
-  int steps;                   // groups of this warp
+  int cta, warp, lane;
 
-  // kAligned: every CTA has whole pairs.
-  __device__ bool owns(int strip) const { return kAligned || (strip >= strip_begin && strip < strip_end); }
-  __device__ uint32_t place(int slot) const { return base + warp * Shared::kRingBytes + slot * Shared::kSlotBytes; }
-  __device__ uint32_t full(int slot) const { return base + Shared::kBarriersAt + (warp * Shared::kSlots + slot) * 8; }
-  __device__ uint32_t part(int of_warp, int index) const {
-    return base + Shared::kSumsAt + of_warp * Shared::kPartBytes + index * 16;
+  __device__ int groups() const { return args.schedule.groups; }
+  __device__ uint32_t full(int slot) const { return base + Shared::kBarriersAt + slot * 8; }
+  __device__ uint32_t place(int slot) const {
+    return base + Shared::kRingAt + slot * args.gemv.slot_strips * Weights::kUnitBytes;
   }
+  __device__ uint32_t sums(int pass) const { return base + Shared::kSumsAt + pass % 2 * Shared::kSumBytes; }
 
-  // A warp's chunks on their way into the ring: passes of pairs, in a pass this warp's groups (steps), in a step the
-  // pairs. Sources move on by a constant inside a pass.
-  struct Feeder {
-    int first_pair, pairs, steps_left;  // of the pass; no pairs: everything has been asked for
-    bool is_second;                     // pair of the step
-    const uint8_t* from[kMaxPassPairs];
-    uint64_t once;
+  // Where a slab comes from; slabs are numbered group by group, pass after pass.
+  struct Slab {
+    int pass, group;
   };
-  __device__ int pass_pairs(int first_pair) const {
-    return min(kMaxPassPairs, (strip_end + kPair - 1) / kPair - first_pair);
+  __device__ Slab further(Slab s, int by) const {
+    s.group += by;
+    while (s.group >= groups()) s.group -= groups(), ++s.pass;
+    return s;
   }
-  __device__ void begin_pass(Feeder& f, int first_pair) const {
-    f.first_pair = first_pair, f.pairs = max(0, pass_pairs(first_pair)), f.steps_left = steps, f.is_second = false;
-#pragma unroll
-    for (int i = 0; i < kMaxPassPairs; ++i) {
-      const int pair = (first_pair + i) * kPair, first = kAligned ? pair : max(pair, strip_begin);
-      f.from[i] = args.weights + static_cast<size_t>(warp) * args.group_bytes + first * Weights::kUnitBytes;
-    }
-  }
-  __device__ __forceinline__ void copy(Feeder& f, int slot) const {
-    static_assert(kMaxPassPairs == 2);
-    const int begin = (f.first_pair + (f.is_second ? 1 : 0)) * kPair,
-              first = kAligned ? begin : max(begin, strip_begin);
-    const int last = kAligned ? begin + kPair : min(begin + kPair, strip_end);
-    const uint32_t bytes = (last - first) * Weights::kUnitBytes;
-    const uint32_t skipped = (first - begin) * Weights::kUnitBytes;  // of the slot, what belongs to another CTA
-    const uint8_t* const from = f.is_second ? f.from[1] : f.from[0];
-    if (lane == 0) {
-      ptx::mbarrier_arrive_expect(full(slot), bytes);
-      ptx::bulk_copy_once(place(slot) + skipped, from, bytes, full(slot), f.once);
-    }
-    f.is_second = !f.is_second && f.pairs > 1;
-    if (f.is_second) return;
-#pragma unroll
-    for (int i = 0; i < kMaxPassPairs; ++i) f.from[i] += kGemvWarps * args.group_bytes;
-    if (--f.steps_left > 0) return;
-    begin_pass(f, f.first_pair + kMaxPassPairs);
-    if (f.pairs == 0) ptx::allow_next_kernel();
+  __device__ __forceinline__ void copy(Slab s, int slot) const {
+    if (lane != 0) return;
+    const PassStrips strips = pass_strips(args.gemv, cta, s.pass);
+    const uint32_t bytes = strips.count * Weights::kUnitBytes;
+    ptx::mbarrier_arrive_expect(full(slot), bytes);
+    ptx::bulk_copy_once(place(slot),
+                        args.weights + static_cast<size_t>(s.group) * args.group_bytes +
+                            static_cast<uint32_t>(strips.first) * Weights::kUnitBytes,
+                        bytes, full(slot), ptx::read_once());
   }
 
-  // Tokens of this warp's steps, which come round again in every pass.
-  struct TokenCursor {
-    const int8_t* next;
-    int steps_left;
-  };
-  __device__ const int8_t* first_tokens() const {
-    return args.values + static_cast<size_t>(warp) * kBlocks * kBlockBytes + lane * 16;
-  }
-  // The tokens of the next step as column operands: x[block][half] holds words 4 half .. 4 half + 3.
-  __device__ __forceinline__ void load_tokens(TokenCursor& c, uint4 (&x)[kBlocks][2]) const {
+  // A group's tokens as column operands: x[block][half] holds words 4 half .. 4 half + 3.
+  __device__ __forceinline__ void load_tokens(int group, uint4 (&x)[kBlocks][2]) const {
+    const int8_t* from = args.values + static_cast<size_t>(group) * (kBlocks * kBlockBytes) + lane * 16;
 #pragma unroll
     for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        x[block][half] = *reinterpret_cast<const uint4*>(c.next + block * kBlockBytes + half * 512);
-    c.next += static_cast<size_t>(kGemvWarps) * kBlocks * kBlockBytes;
-    if (--c.steps_left == 0) c.next = first_tokens(), c.steps_left = steps;
+        x[block][half] = *reinterpret_cast<const uint4*>(from + block * kBlockBytes + half * 512);
   }
   static __device__ void multiply(int32_t (&acc)[kBlocks][4], const uint32_t (&a)[16], const uint4 (&x)[kBlocks][2]) {
 #pragma unroll
@@ -123,45 +96,78 @@ struct Gemv {
         Weights::mma(acc[block], a + 8 * half + 4, x[block][half].z, x[block][half].w);
       }
   }
-
-  // A strip's accumulators of region 1 times r.
-  static __device__ void scale_region1(int32_t (&acc)[kBlocks][4], const uint32_t (&r)[kBlocks][2]) {
+  // A group's tokens times a slab.
+  __device__ __forceinline__ void multiply_slab(int32_t (&acc)[kPassStrips][kBlocks][4], const uint4 (&x)[kBlocks][2],
+                                                uint32_t slab, int strips) const {
 #pragma unroll
-    for (int block = 0; block < kBlocks; ++block)
-#pragma unroll
-      for (int e = 0; e < 4; ++e)
-        acc[block][e] = static_cast<int32_t>(static_cast<uint32_t>(acc[block][e]) * r[block][e % 2]);
-  }
-
-  // What a thread needs for the outputs that it finishes in every pass: rows g and g + 8 of strip warp / kBlocks, two
-  // tokens.
-  struct Finish {
-    uint32_t sum[2];
-    float scale[2];
-    Scaler<Weights::kOffset128> scaler;
-  };
-  __device__ int finish_token() const { return warp % kBlocks * kBlockTokens + lane % 4 * 2; }
-  __device__ int finish_strip(int pass_first) const { return pass_first * kPair + warp / kBlocks; }
-  __device__ int finish_row(int pass_first) const { return finish_strip(pass_first) * kStripRows + lane / 4; }
-
-  // Adds the warps' parts; every thread then finishes four outputs.
-  __device__ void finish(int pass_first, int pass_count, const Finish& f) const {
-    if (warp / kBlocks >= pass_count * kPair || !owns(finish_strip(pass_first))) return;
-    uint32_t sum[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int w = 0; w < kGemvWarps; ++w) {
-      const uint4 v = ptx::load_shared_v4(part(w, warp * 32 + lane));
-      sum[0] += v.x, sum[1] += v.y, sum[2] += v.z, sum[3] += v.w;
-    }
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int token = finish_token() + e % 2, row = finish_row(pass_first) + e / 2 * 8;
-      if (token < args.m && row < args.n)
-        store(static_cast<size_t>(token) * args.n + row,
-              f.scaler.apply(static_cast<int32_t>(sum[e]), f.sum[e % 2], f.scale[e % 2], e / 2));
+    for (int i = 0; i < kPassStrips; i += 2) {
+      if (i >= strips) break;
+      uint32_t a[16];
+      const typename Weights::Raw first = Weights::fetch(slab + i * Weights::kUnitBytes, lane);
+      if (i + 1 < strips) {  // side by side
+        const typename Weights::Raw second = Weights::fetch(slab + (i + 1) * Weights::kUnitBytes, lane);
+        uint32_t b[16];
+        Weights::unpack(first, a);
+        Weights::unpack(second, b);
+        multiply(acc[i], a, x);
+        multiply(acc[i + 1], b, x);
+      } else {
+        Weights::unpack(first, a);
+        multiply(acc[i], a, x);
+      }
     }
   }
 
+  // Accumulators of region 1 times r.
+  static __device__ void scale_region1(int32_t (&acc)[kPassStrips][kBlocks][4], const uint32_t (&r)[kBlocks][2]) {
+#pragma unroll
+    for (int i = 0; i < kPassStrips; ++i)
+#pragma unroll
+      for (int block = 0; block < kBlocks; ++block)
+#pragma unroll
+        for (int e = 0; e < 4; ++e)
+          acc[i][block][e] = static_cast<int32_t>(static_cast<uint32_t>(acc[i][block][e]) * r[block][e % 2]);
+  }
+
+  // What outputs need comes into shared memory without a register: of all tokens, and of a pass's rows.
+  __device__ uint32_t token_sum(int token) const { return base + Shared::kTokensAt + token * 4; }
+  __device__ uint32_t token_scale(int token) const { return token_sum(kMaxGemvTokens + token); }
+  __device__ uint32_t channel_scale(int pass, int row) const {
+    return base + Shared::kRowsAt + (pass % 2 * 2 * kPassRows + row) * 4;
+  }
+  __device__ uint32_t channel_bias(int pass, int row) const { return channel_scale(pass, kPassRows + row); }
+  __device__ void ask_for_tokens() const {
+    const int token = threadIdx.x;
+    if (token >= args.m) return;
+    ptx::cp_async_4(token_sum(token), args.sums + token);
+    ptx::cp_async_4(token_scale(token), args.scales + token);
+  }
+  __device__ void ask_for_rows(int pass, PassStrips strips) const {
+    const int row = threadIdx.x, d_row = strips.first * kStripRows + row;
+    if (row >= kPassRows || d_row >= args.n) return;
+    ptx::cp_async_4(channel_scale(pass, row), args.channel_scales + d_row);
+    if (args.bias != nullptr) ptx::cp_async_4(channel_bias(pass, row), args.bias + d_row);
+  }
+
+  __device__ void finish(int pass, PassStrips strips) const {
+    const uint32_t outputs = kPassRows * kBlocks * kBlockTokens;
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < outputs; i += args.gemv.warps * 32) {
+      const uint32_t row = i % kPassRows, strip = row / kStripRows, token = i / kPassRows, block = token / kBlockTokens;
+      if (static_cast<int>(strip) >= strips.count) continue;
+      const uint32_t reg = row / 8 % 2 * 2 + token % 2, of_lane = row % 8 * 4 + token % kBlockTokens / 2;
+      const uint32_t at = sums(pass) + ((strip * kBlocks + block) * 4 + reg) * 128 + of_lane * 4;
+      const int32_t acc = static_cast<int32_t>(ptx::load_shared_u32(at));
+      ptx::store_shared_u32(at, 0);  // for the pass after the next
+      const int d_row = strips.first * kStripRows + static_cast<int>(row);
+      if (static_cast<int>(token) >= args.m || d_row >= args.n) continue;
+      float y = scaled<Weights::kOffset128>(acc, ptx::load_shared_u32(token_sum(token)),
+                                            ptx::load_shared_float(token_scale(token)),
+                                            ptx::load_shared_float(channel_scale(pass, row)));
+      if (args.bias != nullptr) y = __fadd_rn(y, ptx::load_shared_float(channel_bias(pass, row)));
+      store(static_cast<size_t>(token) * args.n + d_row, y);
+    }
+  }
   __device__ void store(size_t at, float y) const {
     switch (args.output) {
       case GemmOutput::bf16: static_cast<__nv_bfloat16*>(args.d)[at] = __float2bfloat16_rn(y); break;
@@ -170,136 +176,109 @@ struct Gemv {
     }
   }
 
-  // A group's tokens times the chunks of a pass.
-  __device__ __forceinline__ void multiply_group(int32_t (&acc)[kMaxPassStrips][kBlocks][4],
-                                                 const uint4 (&x)[kBlocks][2], int first_pair, int pairs, Feeder& ahead,
-                                                 RingCursor<Shared::kSlots>& ring) const {
-#pragma unroll
-    for (int i = 0; i < kMaxPassPairs; ++i) {
-      if (i >= pairs) break;
-      const int strip = (first_pair + i) * kPair;
-      ptx::mbarrier_wait(full(ring.slot), ring.parity);
-      typename Weights::Raw raw[kPair];
-#pragma unroll
-      for (int j = 0; j < kPair; ++j) raw[j] = Weights::fetch(place(ring.slot) + j * Weights::kUnitBytes, lane);
-      const auto add_strip = [&](int j) {
-        uint32_t a[16];
-        Weights::unpack(raw[j], a);
-        multiply(acc[i * kPair + j], a, x);
-      };
-      const bool has_first = owns(strip), has_second = owns(strip + 1);
-      if (has_first && has_second) {  // side by side
-        add_strip(0);
-        add_strip(1);
-      } else {
-        has_first ? add_strip(0) : add_strip(1);
-      }
-      // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
-      // not wait for them (issued in front, a refill overtook them once in a million).
-      __syncwarp();
-      if (ahead.pairs > 0) copy(ahead, ring.slot);
-      ring.advance();
-    }
-  }
-
   __device__ void run() const {
-    const int end_pair = (strip_end + kPair - 1) / kPair;
-    Feeder ahead;
-    ahead.once = ptx::read_once();
-    begin_pass(ahead, strip_begin / kPair);
-    if (steps == 0) ahead.pairs = 0;
-    if (steps == 0 || args.is_next_early) ptx::allow_next_kernel();
-    // One after the other has come: the tokens of the kernel in front, which start about now, would queue behind all of
-    // them (8B o: 5.0 us for 4.0).
-    for (int slot = 0; slot < Shared::kSlots && ahead.pairs > 0; ++slot) {
-      if (slot > 0) ptx::mbarrier_wait(full(slot - 1), 0);
-      copy(ahead, slot);
+    if (args.is_next_early) ptx::allow_next_kernel();
+    const int warps = args.gemv.warps, passes = args.gemv.passes, slots = args.gemv.slots, slabs = passes * groups();
+    Slab slab = further({0, 0}, warp), ahead = slab;
+    // Few at a time: the tokens of the kernel in front, which start about now, would queue behind all of them (8B o:
+    // 5.0 us for 4.0).
+    for (int i = warp; i < min(slots, slabs); i += warps, ahead = further(ahead, warps)) {
+      if (i > warp) ptx::mbarrier_wait(full(i - warps), 0);
+      copy(ahead, i);
     }
-    TokenCursor cursor{first_tokens(), steps};
+    ahead = further(slab, slots);
+    if (ahead.pass >= passes) ptx::allow_next_kernel();
     ptx::wait_for_previous_kernel();
 
-    uint4 x[2][kBlocks][2];  // of this step and of the next
-    if (steps > 0) {
-      load_tokens(cursor, x[0]);
-      load_tokens(cursor, x[1]);
-    }
+    uint4 x[kBlocks][2];
+    load_tokens(slab.group, x);
     uint32_t r[kBlocks][2];
-    Finish f;
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < 2; ++i)
 #pragma unroll
       for (int block = 0; block < kBlocks; ++block) {
         const int token = block * kBlockTokens + lane % 4 * 2 + i;
         r[block][i] = token < args.m ? args.factors[token] : 1;
       }
-      const int token = finish_token() + i;
-      f.sum[i] = token < args.m ? args.sums[token] : 0u;
-      f.scale[i] = token < args.m ? args.scales[token] : 0.0f;
-    }
-    RingCursor<Shared::kSlots> ring;
-    const int region1_steps = steps_of_warp(args.num_int8_groups, warp);
-    for (int first_pair = strip_begin / kPair; first_pair < end_pair; first_pair += kMaxPassPairs) {
-      const int pairs = pass_pairs(first_pair);
-      int32_t acc[kMaxPassStrips][kBlocks][4] = {};
-      f.scaler.load(args, finish_row(first_pair));
-      const auto step = [&](int number, uint4(&of)[kBlocks][2]) {
-        multiply_group(acc, of, first_pair, pairs, ahead, ring);
-        load_tokens(cursor, of);
-        if (number == region1_steps)
-#pragma unroll
-          for (int i = 0; i < kMaxPassStrips; ++i) scale_region1(acc[i], r);
-      };
-      int number = 1;
+    ask_for_tokens();
+    int slot = warp;
+    uint32_t parity = 0;
 #pragma unroll 1
-      for (; number < steps; number += 2) {
-        step(number, x[0]);
-        step(number + 1, x[1]);
-      }
-      if (number == steps) {  // the other one comes first in the next pass
-        step(number, x[0]);
+    for (int pass = 0; pass < passes; ++pass) {
+      const PassStrips strips = pass_strips(args.gemv, cta, pass);
+      ask_for_rows(pass, strips);
+      ptx::cp_async_commit();
+      int32_t acc[kPassStrips][kBlocks][4] = {};
+#pragma unroll 1
+      while (slab.pass == pass) {
+        const Slab next = further(slab, warps);
+        uint4 y[kBlocks][2];
+        load_tokens(next.group, y);
+        ptx::mbarrier_wait(full(slot), parity);
+        multiply_slab(acc, x, place(slot), strips.count);
+        // Only behind the products is it certain that the loads from the ring have come back: the copy engine does
+        // not wait for them (issued in front, a refill overtook them once in a million).
+        __syncwarp();
+        if (ahead.pass < passes) {
+          copy(ahead, slot);
+          ahead = further(ahead, warps);
+          if (ahead.pass >= passes) ptx::allow_next_kernel();
+        }
+        slot += warps;
+        if (slot >= slots) slot -= slots, parity ^= 1u;
+        if (slab.group < args.num_int8_groups && (next.pass != pass || next.group >= args.num_int8_groups))
+          scale_region1(acc, r);
+        slab = next;
 #pragma unroll
         for (int block = 0; block < kBlocks; ++block)
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const uint4 kept = x[0][block][half];
-            x[0][block][half] = x[1][block][half], x[1][block][half] = kept;
-          }
+          for (int half = 0; half < 2; ++half) x[block][half] = y[block][half];
       }
+      const uint32_t to = sums(pass) + lane * 4;
 #pragma unroll
-      for (int i = 0; i < kMaxPassStrips; ++i)
+      for (int i = 0; i < kPassStrips; ++i)
+        if (i < strips.count)
 #pragma unroll
-        for (int block = 0; block < kBlocks; ++block) {
-          const uint4 v = {static_cast<uint32_t>(acc[i][block][0]), static_cast<uint32_t>(acc[i][block][1]),
-                           static_cast<uint32_t>(acc[i][block][2]), static_cast<uint32_t>(acc[i][block][3])};
-          if (i < pairs * kPair) ptx::store_shared_v4(part(warp, (i * kBlocks + block) * 32 + lane), v);
-        }
+          for (int block = 0; block < kBlocks; ++block)
+#pragma unroll
+            for (int e = 0; e < 4; ++e)
+              ptx::reduce_add_shared(to + ((i * kBlocks + block) * 4 + e) * 128,
+                                     static_cast<uint32_t>(acc[i][block][e]));
+      ptx::cp_async_wait<0>();
       __syncthreads();
-      finish(first_pair, pairs, f);
-      __syncthreads();
+      finish(pass, strips);
     }
   }
 };
 
-template <class Weights, int kBlocks, bool kAligned>
+template <class Weights, int kBlocks>
 __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
   using Shared = GemvShared<Weights, kBlocks>;
   extern __shared__ __align__(1024) uint8_t shared_bytes[];
   const uint32_t base = ptx::shared_address(shared_bytes);
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
-  const int strips = num_strips(args.n), cta = blockIdx.x;
-  const Gemv<Weights, kBlocks, kAligned> gemv{args,
-                                              base,
-                                              warp,
-                                              lane,
-                                              strips * cta / args.ctas,
-                                              strips * (cta + 1) / args.ctas,
-                                              steps_of_warp(args.schedule.groups, warp)};
-  if (lane == 0) {
-    for (int slot = 0; slot < Shared::kSlots; ++slot) ptx::mbarrier_init(gemv.full(slot), 1);
+  if (threadIdx.x == 0) {
+    for (int slot = 0; slot < args.gemv.slots; ++slot) ptx::mbarrier_init(base + Shared::kBarriersAt + slot * 8, 1);
     ptx::fence_mbarrier_init();
   }
-  __syncwarp();
-  gemv.run();
+  for (int i = threadIdx.x * 4; i < 2 * Shared::kSumBytes; i += args.gemv.warps * 128)
+    ptx::store_shared_u32(base + Shared::kSumsAt + i, 0);
+  __syncthreads();
+  Gemv<Weights, kBlocks>{args, base, static_cast<int>(blockIdx.x), warp, lane}.run();
+}
+
+template <class Weights, int kBlocks>
+void launch_gemv(void (*kernel)(GemmKernelArgs), GemmKernelArgs args, const GemvShape& gemv, const LaunchShape& shape) {
+  constexpr int kShared = GemvShared<Weights, kBlocks>::kBytes;
+  static_assert((kShared + 1024) * kGemvCtasPerSm <= 228 * 1024, "CTAs do not fit an SM");
+  static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
+  static_cast<void>(allowed);
+  args.gemv = gemv;
+  launch_dependent(kernel, {shape.ctas, gemv.warps * 32, kShared, shape.stream}, args);
+}
+template <class Weights, int kBlocks>
+void launch_gemv(void (*kernel)(GemmKernelArgs), const GemmKernelArgs& args, const LaunchShape& shape) {
+  launch_gemv<Weights, kBlocks>(kernel, args, gemv_shape<Weights, kBlocks>(args.n, shape.ctas), shape);
 }
 
 }  // namespace comet::cuda
