@@ -23,10 +23,6 @@ RowShared row_shared;
 
 }  // namespace
 
-namespace ptx {
-char* const shared_memory = shared;
-}
-
 }  // namespace comet::cuda
 
 #include "kernels/cuda/quantize_act_teams_sm90.cu"
@@ -85,6 +81,7 @@ void run(int ctas, int threads, const Body& body) {
 // All kernels that take the sample, with few CTAs, so that each takes tokens in turn.
 void check_case(const QuantizeCase& c) {
   SCOPED_TRACE(to_string(c));
+  ptx::shared_memory = shared;
   const QuantizeSample want(c);
   const Aligned<uint8_t> x(want.x), gain(want.gain);
   const Aligned<int32_t> perm(want.perm), rows(want.rows);

@@ -109,15 +109,18 @@ inline uint32_t __byte_perm(uint32_t a, uint32_t b, uint32_t selector) {
 }
 // max(min(a + b, c), 0) of signed 16-bit halves.
 inline uint32_t __viaddmin_s16x2_relu(uint32_t a, uint32_t b, uint32_t c) {
-  const auto half = [](uint32_t x, uint32_t y, uint32_t z) {
+  const auto of_half = [](uint32_t x, uint32_t y, uint32_t z) {
     const int sum = static_cast<int16_t>(static_cast<uint16_t>(x) + static_cast<uint16_t>(y));
     return static_cast<uint32_t>(std::max(std::min(sum, static_cast<int>(static_cast<int16_t>(z))), 0));
   };
-  return half(a, b, c) | half(a >> 16, b >> 16, c >> 16) << 16;
+  return of_half(a, b, c) | of_half(a >> 16, b >> 16, c >> 16) << 16;
 }
 inline int __dp4a(int a, int b, int sum) {
   for (int i = 0; i < 4; ++i) sum += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
   return sum;
 }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __int2float_rn(int v) { return static_cast<float>(v); }
 using std::max;
 using std::min;

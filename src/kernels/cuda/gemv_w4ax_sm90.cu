@@ -10,15 +10,11 @@ __global__ void __launch_bounds__(kGemvThreads<WeightsW4, kBlocks>, kGemvCtasPer
   gemv_sm90<WeightsW4, kBlocks>(args);
 }
 
-template <int kBlocks>
-void launch_blocks(const GemmKernelArgs& args, const LaunchShape& shape) {
-  launch_gemv<WeightsW4, kBlocks>(gemv_w4ax_sm90<kBlocks>, args, shape);
-}
-
 }  // namespace
 
 void launch_gemv_w4ax(const GemmKernelArgs& args, const LaunchShape& shape) {
-  args.m <= kBlockTokens ? launch_blocks<1>(args, shape) : launch_blocks<2>(args, shape);
+  args.m <= kBlockTokens ? launch_gemv<WeightsW4, 1>(gemv_w4ax_sm90<1>, args, shape)
+                         : launch_gemv<WeightsW4, 2>(gemv_w4ax_sm90<2>, args, shape);
 }
 
 }  // namespace comet::cuda

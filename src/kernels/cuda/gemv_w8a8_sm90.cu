@@ -10,15 +10,11 @@ __global__ void __launch_bounds__(kGemvThreads<WeightsW8, kBlocks>, kGemvCtasPer
   gemv_sm90<WeightsW8, kBlocks>(args);
 }
 
-template <int kBlocks>
-void launch_blocks(const GemmKernelArgs& args, const LaunchShape& shape) {
-  launch_gemv<WeightsW8, kBlocks>(gemv_w8a8_sm90<kBlocks>, args, shape);
-}
-
 }  // namespace
 
 void launch_gemv_w8a8(const GemmKernelArgs& args, const LaunchShape& shape) {
-  args.m <= kBlockTokens ? launch_blocks<1>(args, shape) : launch_blocks<2>(args, shape);
+  args.m <= kBlockTokens ? launch_gemv<WeightsW8, 1>(gemv_w8a8_sm90<1>, args, shape)
+                         : launch_gemv<WeightsW8, 2>(gemv_w8a8_sm90<2>, args, shape);
 }
 
 }  // namespace comet::cuda

@@ -7,6 +7,7 @@
 #include "kernels/cuda/gemm_kernels_sm90.h"
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/tile/scaled.cuh"
 
 namespace comet::cuda {
 
@@ -26,14 +27,7 @@ struct Fragment {
   __device__ int token() const { return lane % 4 * 2; }
 };
 
-// (float(acc) * sx) * s0; acc of offset weights carries 128 * osum.
-template <bool kOffset128>
-__device__ __forceinline__ float scaled(int32_t acc, uint32_t sum, float scale, float channel_scale) {
-  const uint32_t exact = static_cast<uint32_t>(acc) - (kOffset128 ? sum * 128u : 0u);
-  return __fmul_rn(__fmul_rn(__int2float_rn(static_cast<int32_t>(exact)), scale), channel_scale);
-}
-
-// The same for a thread's two rows (+ bias).
+// scaled() for a thread's two rows (+ bias).
 template <bool kOffset128>
 struct Scaler {
   float channel_scale[2], bias[2];  // rows g, g + 8

@@ -5,6 +5,8 @@
 // leaves the CTA. Half an SM, so that the next kernel's CTAs can prefetch meanwhile.
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include <algorithm>
 
 #include "kernels/cuda/gemm_kernels_sm90.h"
@@ -12,7 +14,8 @@
 #include "kernels/cuda/ptx/barrier.cuh"
 #include "kernels/cuda/ptx/cp_async_sm80.cuh"
 #include "kernels/cuda/ptx/launch.cuh"
-#include "kernels/cuda/tile/epilogue.cuh"
+#include "kernels/cuda/ptx/memory.cuh"
+#include "kernels/cuda/tile/scaled.cuh"
 #include "kernels/cuda/tile/weights.cuh"
 
 namespace comet::cuda {
@@ -254,8 +257,8 @@ struct Gemv {
 template <class Weights, int kBlocks>
 __device__ __forceinline__ void gemv_sm90(const GemmKernelArgs& args) {
   using Shared = GemvShared<Weights, kBlocks>;
-  extern __shared__ __align__(1024) uint8_t shared_bytes[];
-  const uint32_t base = ptx::shared_address(shared_bytes);
+  extern __shared__ __align__(1024) char shared[];
+  const uint32_t base = ptx::shared_address(shared);
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0), lane = threadIdx.x % 32;
   if (threadIdx.x == 0) {
     for (int slot = 0; slot < args.gemv.slots; ++slot) ptx::mbarrier_init(base + Shared::kBarriersAt + slot * 8, 1);

@@ -3,7 +3,7 @@
 
 namespace comet::cuda::ptx {
 
-extern char* const shared_memory;  // of the CTA that runs
+inline char* shared_memory = nullptr;  // of the CTA that runs; a test says where
 
 inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(static_cast<const char*>(p) - shared_memory);

@@ -10,6 +10,12 @@ inline uint32_t load_shared_u16(uint32_t address) {
   std::memcpy(&v, shared_memory + address, 2);
   return v;
 }
+inline uint32_t load_shared_u32(uint32_t address) {
+  uint32_t v;
+  std::memcpy(&v, shared_memory + address, 4);
+  return v;
+}
+inline void store_shared_u32(uint32_t address, uint32_t v) { std::memcpy(shared_memory + address, &v, 4); }
 inline float load_shared_float(uint32_t address) {
   float v;
   std::memcpy(&v, shared_memory + address, 4);
