@@ -33,13 +33,7 @@ std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
   std::erase_if(plans, [&](const GemmPlan& plan) {
     return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
   });
-  if (p.m <= kMaxGemvTokens) {
-    for (const int ctas : {sms, 2 * sms})
-      for (const bool is_next_early : {false, true}) {
-        plans.push_back(gemv_plan(p, ctas));
-        plans.back().is_next_early = is_next_early;
-      }
-  }
+  if (p.m <= kMaxGemvTokens) plans.insert(plans.end(), {gemv_plan(p, sms), gemv_plan(p, 2 * sms)});
   return plans;
 }
 

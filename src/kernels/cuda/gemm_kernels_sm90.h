@@ -26,7 +26,6 @@ struct GemmKernelArgs {
   void* d = nullptr;            // [m, n]
   GemmOutput output = GemmOutput::bf16;
   GemvShape gemv;                           // of the launch
-  bool is_next_early = false;               // gemv: as in GemmPlan
   uint8_t unit_begin[kMostRanks + 1] = {};  // who finishes which of a side's units of 16 tokens: tile/sum_sm90.cuh
   uint8_t most_units = 0;                   // of a side of a CTA
   int32_t* partials = nullptr;   // of split tiles: [split tile][warpgroup][tile_m / 2][128], zero between launches

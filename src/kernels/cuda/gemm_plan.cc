@@ -209,15 +209,12 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 namespace {
 
 // A CTA an SM, whose other half is left to the next kernel's rings, where each has one pass of two or four strips and
-// no more groups than its ring can run ahead of. Else two an SM; where these leave it little room the next kernel may
-// as well stand in line from the beginning.
+// no more groups than its ring can run ahead of. Else two an SM.
 GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
   const GemmPlan lone = gemv_plan(p, num_sms);
   const int each = ceil_div(num_strips(p.n), lone.ctas), groups = lone.schedule.groups;
   if ((each == 2 && groups <= 2 * kGemvLoneGroups) || (each == kPassStrips && groups <= kGemvLoneGroups)) return lone;
-  GemmPlan plan = gemv_plan(p, kGemvCtasPerSmHost * num_sms);
-  plan.is_next_early = 4 * plan.ctas >= (p.m <= kBlockTokens ? 6 : 7) * num_sms;
-  return plan;
+  return gemv_plan(p, kGemvCtasPerSmHost * num_sms);
 }
 
 // has_small_tiles: up to kMaxGemvTokens tokens may take them, too.
@@ -250,7 +247,7 @@ GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
 
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
-  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs{}", plan.ctas, plan.is_next_early ? ", early" : "");
+  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
   const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, int{s.tiles_m}, s.tiles_n);
   const int rest = num_tiles(s) - s.full_tiles;
   if (s.cluster > 1 && s.full_tiles > 0)

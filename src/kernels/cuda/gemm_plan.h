@@ -15,8 +15,7 @@ struct GemmPlan {
   int sides = 1;   // 2: a CTA has one tile, whose groups two sets of warps share
   int rows = 128;  // of a tile
   int ctas = 0;
-  bool is_next_early = false;  // gemv: CTAs of the next kernel may start before all weights are asked for
-  Schedule schedule;           // gemv: only groups
+  Schedule schedule;  // gemv: only groups
 
   ActLayout act_layout() const { return tile_m == 0 ? ActLayout::fragments_sm90 : ActLayout::tiles_sm90; }
   size_t partial_bytes() const;  // both: of the workspace for split tiles

@@ -40,7 +40,6 @@ GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int 
   k.m = p.m, k.n = p.n, k.num_int8_groups = p.num_int8_groups;
   k.output = p.output;
   k.schedule = plan.schedule;
-  k.is_next_early = plan.is_next_early;
   const int ranks = plan.schedule.cluster, units = plan.tile_m / 16 / plan.sides;
   COMET_CHECK(ranks <= kMostRanks, "{} CTAs add up a tile", ranks);
   for (int rank = 0; rank <= ranks; ++rank) k.unit_begin[rank] = static_cast<uint8_t>(units * rank / ranks);

@@ -15,9 +15,11 @@ constexpr int kMostSlots = 64;
 
 // The first `more` CTAs have one strip more than `each`, the first passes of a CTA one more than pass_strips. A slot of
 // the ring holds slot_strips units. A slot is always the same warp's, which knows how many rounds it is ahead: the
-// parity of its barrier would not tell another one.
+// parity of its barrier would not tell another one. The next kernel may start when every warp has asked for all of its
+// slabs but rounds_left: its first ones then come behind this kernel's last, in the time that products and outputs
+// take.
 struct GemvShape {
-  int each = 0, more = 0, passes = 0, pass_strips = 0, slot_strips = 0, warps = 0, slots = 0;
+  int each = 0, more = 0, passes = 0, pass_strips = 0, slot_strips = 0, warps = 0, slots = 0, rounds_left = 0;
 };
 
 // For a ring of ring_units units, of which each warp has two slots at least.
@@ -31,6 +33,7 @@ inline GemvShape gemv_shape(int n, int ctas, int ring_units, int most_warps) {
   const int slots = std::min(ring_units / g.slot_strips, kMostSlots);
   g.warps = std::min(most_warps, slots / 2);
   g.slots = slots / g.warps * g.warps;
+  g.rounds_left = g.slot_strips == kPassStrips ? 1 : 2;  // 54 to 100 KB of a CTA of 4-bit weights
   return g;
 }
 

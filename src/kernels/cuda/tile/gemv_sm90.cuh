@@ -81,6 +81,11 @@ struct Gemv {
                         bytes, full(slot), ptx::read_once());
   }
 
+  // Where this warp has no more than rounds_left slabs to ask for, from `ahead` on. Saying it again changes nothing.
+  __device__ __forceinline__ void allow_next(Slab ahead) const {
+    if (further(ahead, args.gemv.rounds_left * args.gemv.warps).pass >= args.gemv.passes) ptx::allow_next_kernel();
+  }
+
   // A group's tokens as column operands: x[block][half] holds words 4 half .. 4 half + 3.
   __device__ __forceinline__ void load_tokens(int group, uint4 (&x)[kBlocks][2]) const {
     const int8_t* from = args.values + static_cast<size_t>(group) * (kBlocks * kBlockBytes) + lane * 16;
@@ -180,7 +185,6 @@ struct Gemv {
   }
 
   __device__ void run() const {
-    if (args.is_next_early) ptx::allow_next_kernel();
     const int warps = args.gemv.warps, passes = args.gemv.passes, slots = args.gemv.slots, slabs = passes * groups();
     Slab slab = further({0, 0}, warp), ahead = slab;
     // Few at a time: the tokens of the kernel in front, which start about now, would queue behind all of them (8B o:
@@ -190,7 +194,7 @@ struct Gemv {
       copy(ahead, i);
     }
     ahead = further(slab, slots);
-    if (ahead.pass >= passes) ptx::allow_next_kernel();
+    allow_next(ahead);
     ptx::wait_for_previous_kernel();
 
     uint4 x[kBlocks][2];
@@ -225,7 +229,7 @@ struct Gemv {
         if (ahead.pass < passes) {
           copy(ahead, slot);
           ahead = further(ahead, warps);
-          if (ahead.pass >= passes) ptx::allow_next_kernel();
+          allow_next(ahead);
         }
         slot += warps;
         if (slot >= slots) slot -= slots, parity ^= 1u;
