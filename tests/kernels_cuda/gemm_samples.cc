@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "kernels/cuda/layouts_sm90.h"
 #include "kernels/ref/ops_ref.h"
 
 namespace comet::cuda {
@@ -110,6 +111,15 @@ GemmSample::GemmSample(const GemmCase& c, bool w8_) : problem{c.m, c.n, c.k, c.n
   return ::testing::AssertionFailure() << wrong << " of " << got.size() / bytes << " differ, first at token "
                                        << first / s.problem.n << " row " << first % s.problem.n << ": got "
                                        << value(got) << ", ref " << value(s.want);
+}
+
+std::vector<int8_t> values_sm90(const GemmSample& s, ActLayout layout) {
+  const int m = s.problem.m, k = s.problem.k;
+  std::vector<int8_t> tiles(static_cast<size_t>(padded_tokens(m)) * k, int8_t{99});
+  for (int t = 0; t < m; ++t)
+    for (int i = 0; i < k; ++i)
+      tiles[activation_offset_sm90(layout, m, t, i)] = s.values[static_cast<size_t>(t) * k + i];
+  return tiles;
 }
 
 }  // namespace comet::cuda

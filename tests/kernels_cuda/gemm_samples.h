@@ -36,6 +36,9 @@ struct GemmSample {
   explicit GemmSample(const GemmCase& c, bool w8 = false);
 };
 
+// The activations in an order of layouts_sm90.h; padding tokens hold anything.
+std::vector<int8_t> values_sm90(const GemmSample& s, ActLayout layout);
+
 // Compares bytes; names the first output that differs.
 ::testing::AssertionResult equals_reference(const std::vector<uint8_t>& got, const GemmSample& s);
 

@@ -28,22 +28,13 @@ std::vector<T> padded(std::vector<T> values, const GemmProblem& p, T filler) {
   return values;
 }
 
-std::vector<int8_t> values_of(const GemmSample& s, ActLayout layout) {
-  const int m = s.problem.m, k = s.problem.k;
-  std::vector<int8_t> tiles(static_cast<size_t>(padded_tokens(m)) * k, int8_t{99});
-  for (int t = 0; t < m; ++t)
-    for (int i = 0; i < k; ++i)
-      tiles[activation_offset_sm90(layout, m, t, i)] = s.values[static_cast<size_t>(t) * k + i];
-  return tiles;
-}
-
 // A sample on the device, to be run with any plan.
 class DeviceSample {
  public:
   explicit DeviceSample(const GemmSample& s)
       : s_(s),
-        tiles_(values_of(s, ActLayout::tiles_sm90)),
-        fragments_(values_of(s, ActLayout::fragments_sm90)),
+        tiles_(values_sm90(s, ActLayout::tiles_sm90)),
+        fragments_(values_sm90(s, ActLayout::fragments_sm90)),
         factors_(padded(s.factors, s.problem, 12345)),
         scales_(padded(s.scales, s.problem, 3e38f)),
         sums_(padded(s.sums, s.problem, 777u)),

@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/gemm_sm90.h"
 #include "kernels_cuda/gemm_samples.h"
+#include "kernels_simt/aligned.h"
 
 namespace comet::cuda {
 alignas(1024) char shared[228 * 1024];
@@ -18,13 +19,6 @@ alignas(1024) char shared[228 * 1024];
 
 namespace comet::cuda {
 namespace {
-
-template <typename T>
-T* aligned(std::vector<T>& v, size_t count) {  // inside v, on a multiple of 128 bytes
-  v.resize(count + 128 / sizeof(T));
-  const auto address = reinterpret_cast<uintptr_t>(v.data());
-  return reinterpret_cast<T*>((address + 127) / 128 * 128);
-}
 
 void pack(const GemmSample& s, uint8_t* packed) {
   const int n = s.problem.n, k = s.problem.k, groups = k / kGroup;
@@ -44,15 +38,10 @@ void pack(const GemmSample& s, uint8_t* packed) {
 void check_case(const GemmCase& c, bool w8) {
   const GemmSample s(c, w8);
   const int unit_bytes = w8 ? kUnitBytesW8 : kUnitBytesW4;
-  const size_t bytes = packed_weight_bytes(c.n, c.k, unit_bytes), tokens = static_cast<size_t>(padded_tokens(c.m));
-  std::vector<uint8_t> packed_room;
-  uint8_t* const packed = aligned(packed_room, bytes);
-  pack(s, packed);
-  std::vector<int8_t> values_room;
-  int8_t* const values = aligned(values_room, tokens * c.k);
-  for (int t = 0; t < c.m; ++t)
-    for (int i = 0; i < c.k; ++i)
-      values[activation_offset_sm90(ActLayout::fragments_sm90, c.m, t, i)] = s.values[static_cast<size_t>(t) * c.k + i];
+  const size_t bytes = packed_weight_bytes(c.n, c.k, unit_bytes);
+  const Aligned<uint8_t> packed{std::vector<uint8_t>(bytes)};
+  pack(s, packed.data);
+  const Aligned<int8_t> values(values_sm90(s, ActLayout::fragments_sm90));
   for (const int ctas : {1, 2, num_strips(c.n)}) {
     SCOPED_TRACE(std::to_string(ctas) + " CTAs");
     GemmPlan plan = gemv_plan(s.problem, ctas);
@@ -61,11 +50,11 @@ void check_case(const GemmCase& c, bool w8) {
     if (c.output == GemmOutput::add_f32) std::memcpy(d.data(), s.d0.data(), d.size());
     GemmArgs args;
     args.a.layout = plan.act_layout();
-    args.a.values = values;
+    args.a.values = values.data;
     args.a.region1_factors = const_cast<int32_t*>(s.factors.data());
     args.a.scales = const_cast<float*>(s.scales.data());
     args.a.sums = const_cast<uint32_t*>(s.sums.data());
-    args.b = {packed, bytes, c.n, c.k};
+    args.b = {packed.data, bytes, c.n, c.k};
     args.channel_scales = s.channel_scales.data();
     args.bias = s.bias.empty() ? nullptr : s.bias.data();
     args.d = d.data();

@@ -13,11 +13,11 @@
 #include "kernels/cuda/tile/quantize_out_sm90.cuh"
 #include "kernels/cuda/tile/quantize_rows_sm80.cuh"
 #include "kernels_cuda/quantize_samples.h"
+#include "kernels_simt/aligned.h"
 
 namespace comet::cuda {
 namespace {
 
-constexpr int kPoison = 0x7f;
 alignas(128) char shared[228 * 1024];
 RowShared row_shared;
 
@@ -29,27 +29,6 @@ RowShared row_shared;
 
 namespace comet::cuda {
 namespace {
-
-template <typename T>
-struct Aligned {  // 16-byte aligned, as cudaMalloc's; 64 bytes more
-  explicit Aligned(const std::vector<T>& from) : Aligned(from.size()) { std::copy(from.begin(), from.end(), data); }
-  explicit Aligned(size_t n) : size(n), data(static_cast<T*>(std::aligned_alloc(128, bytes()))) {
-    std::memset(data, kPoison, bytes());
-  }
-  ~Aligned() { std::free(data); }
-  Aligned(const Aligned&) = delete;
-  size_t bytes() const { return (size * sizeof(T) + 64 + 127) / 128 * 128; }
-
-  void expect_equal(const char* name, const std::vector<T>& want) const {
-    ASSERT_EQ(want.size(), size) << name;
-    for (size_t i = 0; i < size; ++i) ASSERT_EQ(std::memcmp(data + i, &want[i], sizeof(T)), 0) << name << " " << i;
-    for (size_t i = size * sizeof(T); i < bytes(); ++i)
-      ASSERT_EQ(reinterpret_cast<const char*>(data)[i], kPoison) << "behind " << name;
-  }
-
-  size_t size;
-  T* data;
-};
 
 struct Outputs {
   Outputs(size_t num_values, size_t num_multipliers, const QuantizeSample& s, size_t tokens)
