@@ -14,7 +14,6 @@
 namespace comet::cuda {
 namespace {
 
-constexpr int kGemvCtasPerSmHost = 2;
 constexpr int kGemvLoneGroups = 64;  // of four strips: up to here a CTA an SM is enough
 constexpr int kMostTilesM = 8;       // token tiles: beyond, only the largest is worth a try
 constexpr int kPartGroups = 2;       // what leaving a part of a split tile takes, in groups
@@ -214,7 +213,7 @@ GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
   const GemmPlan lone = gemv_plan(p, num_sms);
   const int each = ceil_div(num_strips(p.n), lone.ctas), groups = lone.schedule.groups;
   if ((each == 2 && groups <= 2 * kGemvLoneGroups) || (each == kPassStrips && groups <= kGemvLoneGroups)) return lone;
-  return gemv_plan(p, kGemvCtasPerSmHost * num_sms);
+  return gemv_plan(p, kGemvCtasPerSm * num_sms);
 }
 
 // has_small_tiles: up to kMaxGemvTokens tokens may take them, too.

@@ -10,6 +10,7 @@
 
 namespace comet::cuda {
 
+constexpr int kGemvCtasPerSm = 2;
 constexpr int kPassStrips = 4;  // that a CTA computes together, at most
 constexpr int kMostSlots = 64;
 

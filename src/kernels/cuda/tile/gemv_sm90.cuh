@@ -20,12 +20,11 @@
 
 namespace comet::cuda {
 
-constexpr int kGemvCtasPerSm = 2;
 constexpr int kPassRows = kPassStrips * kStripRows;
 
 // Warps of a CTA at most: as many as registers allow, since one alone issues every fifth clock.
 template <class Weights, int kBlocks>
-constexpr int kGemvWarps = Weights::kOffset128&& kBlocks == 1 ? 16 : 8;
+constexpr int kGemvWarps = (Weights::kOffset128 && kBlocks == 1) ? 16 : 8;
 template <class Weights, int kBlocks>
 constexpr int kGemvThreads = kGemvWarps<Weights, kBlocks> * 32;
 
@@ -193,7 +192,6 @@ struct Gemv {
       if (i > warp) ptx::mbarrier_wait(full(i - warps), 0);
       copy(ahead, i);
     }
-    ahead = further(slab, slots);
     allow_next(ahead);
     ptx::wait_for_previous_kernel();
 
