@@ -37,6 +37,10 @@ target_link_libraries(comet_cudart INTERFACE ${COMET_CUDART} Threads::Threads ${
 set(COMET_NVCC_FLAGS -std=c++20 -O3 --fmad=false --expt-relaxed-constexpr -lineinfo -Xptxas -v
     -Xcompiler=-fPIC,-ffp-contract=off,-Wall,-Wno-unused-parameter -I${CMAKE_SOURCE_DIR}/src -I${CMAKE_SOURCE_DIR})
 option(COMET_CUDA_SLEEPS "Kernels sleep at random before waits and arrivals (to test them, never to use them)" OFF)
+option(COMET_CUDA_RACECHECK "Kernels in a form that compute-sanitizer's racecheck can follow (never to use them)" OFF)
+if(COMET_CUDA_RACECHECK)
+  list(APPEND COMET_NVCC_FLAGS -DCOMET_CUDA_RACECHECK)
+endif()
 if(COMET_CUDA_SLEEPS)
   list(APPEND COMET_NVCC_FLAGS -DCOMET_CUDA_SLEEPS)
 endif()

@@ -49,6 +49,7 @@ void configure_bench_gemm(CLI::App& c, Run& run) {
       ->capture_default_str();
   c.add_flag("--sweep", o->sweep, "Time every plan, too");
   c.add_flag("--quantize", o->quantize, "quantize_act alone instead, beside a copy of as many bytes");
+  c.add_flag("--lm-head", o->lm_head, "The W8A8 GEMM on lm_head's shapes instead, beside cuBLAS fp16");
   c.add_flag("--ablation", o->ablation,
              "The GEMM with one thing taken out at a time instead (comet-bench-gemm of a build with CUDA only)");
   c.callback([o, &run] { run = [o] { return run_bench_gemm(*o); }; });

@@ -91,7 +91,7 @@ class AblationBench {
   void run_point(const Shape& shape, const Weights& weights, int m, int share4) {
     const Regions regions(shape.k, share4);
     const GemmProblem problem{m, shape.n, shape.k, regions.n8, GemmOutput::bf16};
-    const GemmPlan plan = plan_gemm_w4ax_sm90(problem, sms_);
+    const GemmPlan plan = plan_gemm_w4ax_sm90(problem, sms_, Front::gemm);
     Acts acts(m, shape.k, plan.act_layout());
     acts.fill(regions);
     DeviceArray<uint16_t> d(static_cast<size_t>(m) * shape.n);
@@ -121,7 +121,8 @@ class AblationBench {
       if (launch == nullptr || !has_ablations(m, plan)) continue;
       add(a.name, [&, launch, is_plain = a.is_plain](int i) {
         const GemmArgs args = args_of(is_plain ? weights.plain_copy(i) : weights.layer.copy(i));
-        launch(gemm_kernel_args(problem, args, kUnitBytesW4, plan, workspace), plan, {plan.ctas, stream_});
+        launch(gemm_kernel_args(problem, args, kUnitBytesW4, plan, workspace), plan,
+               {plan.ctas, stream_, plan.is_lone, plan.is_spread});
       });
     }
     if (plan.tile_m > 0) add("scheduling", launch_plan(unscheduled(problem, plan)));

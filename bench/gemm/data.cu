@@ -131,7 +131,9 @@ __global__ void check_kernel(CheckArgs a, int64_t outputs, bool random, int* wro
   uint32_t acc = 0;
   for (int c = threadIdx.x % 32; c < a.k; c += 32) {
     const int64_t group = n * (a.k / kGroup) + c / kGroup;
-    const int w = dequantize_w8(unpack_nibble(a.codes + n * (a.k / 2), c), a.group_scales[group], a.group_zeros[group]);
+    const int w = a.codes == nullptr ? a.codes8[n * a.k + c]
+                                     : dequantize_w8(unpack_nibble(a.codes + n * (a.k / 2), c), a.group_scales[group],
+                                                     a.group_zeros[group]);
     const uint32_t product = static_cast<uint32_t>(w * a.rows[t * a.k + c]);
     acc += c / kGroup < a.num_int8_groups ? product * static_cast<uint32_t>(a.factors[t]) : product;
   }

@@ -39,7 +39,7 @@ void launch_clock_probe(uint64_t* out, cudaStream_t stream);
 
 // Number of outputs of `samples` random ones (all, where samples is 0) that differ from the formula.
 struct CheckArgs {
-  const uint8_t* codes;
+  const uint8_t* codes;  // 4-bit; null: codes8
   const uint8_t* group_scales;
   const uint8_t* group_zeros;
   const float* channel_scales;
@@ -48,6 +48,7 @@ struct CheckArgs {
   const int32_t* factors;
   const uint16_t* d;  // bf16
   int m, n, k, num_int8_groups;
+  const int8_t* codes8 = nullptr;
 };
 int count_wrong(const CheckArgs& args, int samples);
 

@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kGemvThreads<Weights, 1>, kGemvCtasPerSm)
 }  // namespace
 
 void launch_gemv_without_pipeline(const GemmKernelArgs& args, const GemmPlan&, const LaunchShape& shape) {
-  GemvShape gemv = gemv_shape<OneSlotW4, 1>(args.n, shape.ctas);  // with as much memory, so that as many CTAs fit an SM
+  GemvShape gemv = gemv_shape<OneSlotW4, 1>(args.n, shape);  // with as much memory, so that as many CTAs fit an SM
   gemv.slots = gemv.warps;
   launch_gemv<OneSlotW4, 1>(gemv_w4ax_ablation<OneSlotW4>, args, gemv, shape);
 }

@@ -22,6 +22,9 @@ class Meter {
 std::unique_ptr<Meter> make_meter(const api::BenchGemmOptions& options);
 // quantize_act alone, and its JSON.
 void measure_quantize(const api::BenchGemmOptions& options, const std::function<void(const std::string&)>& report);
+// gemm_w8a8 on lm_head's shapes, and its JSON.
+api::BenchGemmResult measure_lm_head(const api::BenchGemmOptions& options,
+                                     const std::function<void(const std::string&)>& report);
 // The GEMM with one thing taken out at a time, and its JSON. Only the program comet-bench-gemm of a build with CUDA has
 // these kernels (its ablation.cc goes before no_ablation.cc of the library), elsewhere it throws Unsupported.
 api::BenchGemmResult measure_ablation(const api::BenchGemmOptions& options,

@@ -33,7 +33,7 @@ std::vector<GemmPlan> all_plans(const GemmProblem& p, int sms) {
   std::erase_if(plans, [&](const GemmPlan& plan) {
     return (plan.tile_m >= 2 * padded_tokens(p.m) && plan.tile_m > 32) || p.m > 8 * plan.tile_m;
   });
-  if (p.m <= kMaxGemvTokens) plans.insert(plans.end(), {gemv_plan(p, sms), gemv_plan(p, 2 * sms)});
+  if (p.m <= kMaxGemvTokens) plans.insert(plans.end(), {gemv_plan(p, sms, 1), gemv_plan(p, sms, 2)});
   return plans;
 }
 
@@ -58,7 +58,8 @@ struct Setup {
   Regions regions;
   std::vector<Acts> acts;           // in every order that a plan takes
   DeviceArray<uint8_t> d, dense_x;  // d: [m, n] of up to 4 bytes, m padded to 17
-  std::vector<GemmPlan> plans;      // the chosen one first
+  std::vector<GemmPlan> plans;      // behind a GEMM; the chosen one first
+  GemmPlan fused_plan;              // behind quantize_act: differs in where CTAs go only
   DeviceArray<uint8_t> partials;
   DeviceArray<uint32_t> counters;
 
@@ -100,9 +101,10 @@ class MeterSm90 final : public gemm_bench::Meter {
     const Regions regions(k, share4);
     const GemmProblem problem{m, n, k, regions.n8, GemmOutput::bf16};
     const size_t tokens = std::max(m, kLeastTokensS8);
-    Setup s{*stage_, problem, regions, {}, DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}};
+    Setup s{*stage_, problem, regions, {}, DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}, {}};
     if (dense_ != nullptr) s.dense_x = DeviceArray<uint8_t>(tokens * k * 2);
-    s.plans = {plan_gemm_w4ax_sm90(problem, sms)};
+    s.plans = {plan_gemm_w4ax_sm90(problem, sms, Front::gemm)};
+    s.fused_plan = plan_gemm_w4ax_sm90(problem, sms, Front::quantize_act);
     if (options_.sweep) {
       const std::vector<GemmPlan> more = all_plans(problem, sms);
       s.plans.insert(s.plans.end(), more.begin(), more.end());
@@ -154,7 +156,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     input.poison();
     poison_outputs(s);
     input.quantize(0);
-    launch_gemm(s, s.plans[0], input.acts(), 0);
+    launch_gemm(s, s.fused_plan, input.acts(), 0);
     input.norm(0);
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     const Acts& acts = input.acts();
@@ -162,7 +164,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     COMET_CUDA_CHECK(cudaDeviceSynchronize());
     note_wrong(point, input.count_wrong_codes(), "quantize_act_ax_sm90");
     note_wrong(point, count_wrong_outputs(s.problem, s.stage.layer, input.acts(), s.d.data()),
-               "quantize_act_ax_sm90 and " + to_string(s.plans[0]));
+               "quantize_act_ax_sm90 and " + to_string(s.fused_plan));
     note_wrong(point, input.count_wrong_norms(), "rms_norm_f16");
   }
 
@@ -229,7 +231,7 @@ class MeterSm90 final : public gemm_bench::Meter {
       }));
       replays.push_back(replay_of([&](int i) {
         input->quantize(i);
-        launch_gemm(s, s.plans[0], input->acts(), i);
+        launch_gemm(s, s.fused_plan, input->acts(), i);
       }));
     }
     time(replays);
@@ -243,7 +245,7 @@ class MeterSm90 final : public gemm_bench::Meter {
 
   std::optional<FusedInput> make_fused_input(const Setup& s, Point& point) const {
     try {
-      std::optional<FusedInput> input(std::in_place, s.problem.m, s.problem.k, s.plans[0].act_layout(), s.regions,
+      std::optional<FusedInput> input(std::in_place, s.problem.m, s.problem.k, s.fused_plan.act_layout(), s.regions,
                                       device_.multiProcessorCount, stream_);
       if (options_.check) check_fused(s, *input, point);
       return input;

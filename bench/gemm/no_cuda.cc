@@ -16,5 +16,8 @@ namespace {
 
 std::unique_ptr<Meter> make_meter(const api::BenchGemmOptions&) { refuse(); }
 void measure_quantize(const api::BenchGemmOptions&, const std::function<void(const std::string&)>&) { refuse(); }
+api::BenchGemmResult measure_lm_head(const api::BenchGemmOptions&, const std::function<void(const std::string&)>&) {
+  refuse();
+}
 
 }  // namespace comet::gemm_bench

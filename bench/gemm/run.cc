@@ -51,8 +51,10 @@ void check_options(const api::BenchGemmOptions& o) {
   if (!(o.replay_us >= 1 && o.replay_us <= 1e6)) throw_invalid("--replay-us {}: expected 1 to 1e6", o.replay_us);
   if (o.resume && o.json.empty()) throw_invalid("--resume goes with --json FILE, which holds what is done");
   if (o.quantize && (o.resume || !o.plot.empty())) throw_invalid("--quantize has neither --resume nor --plot");
-  if (o.ablation && (o.quantize || o.sweep || o.resume || !o.plot.empty() || !o.from.empty()))
-    throw_invalid("--ablation has neither --quantize nor --sweep, --resume, --plot or --from");
+  if (o.lm_head && (o.quantize || o.resume || !o.plot.empty() || !o.from.empty()))
+    throw_invalid("--lm-head has neither --quantize nor --resume, --plot or --from");
+  if (o.ablation && (o.quantize || o.lm_head || o.sweep || o.resume || !o.plot.empty() || !o.from.empty()))
+    throw_invalid("--ablation has neither --quantize nor --lm-head, --sweep, --resume, --plot or --from");
   for (const std::string& file : {o.json, o.plot}) {
     if (file.empty()) continue;
     const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
@@ -112,6 +114,7 @@ api::BenchGemmResult run(const api::BenchGemmOptions& options, const Report& rep
     measure_quantize(options, report);
     return {};
   }
+  if (options.lm_head) return measure_lm_head(options, report);
   if (options.ablation) return measure_ablation(options, report);
   if (!options.from.empty()) {
     Results results;

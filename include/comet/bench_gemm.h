@@ -19,6 +19,7 @@ struct BenchGemmOptions {
   bool check = true;                        // outputs against the formula
   bool sweep = false;                       // time every plan, too
   bool quantize = false;                    // quantize_act alone instead
+  bool lm_head = false;                     // gemm_w8a8 on lm_head's shapes instead
   bool ablation = false;                    // the GEMM with one thing taken out at a time instead; comet-bench-gemm
   int rounds = 7;                           // replays of each graph; medians
   int repeat_checks = 1;

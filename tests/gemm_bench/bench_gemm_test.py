@@ -61,6 +61,7 @@ class BenchGemm(unittest.TestCase):
             (["--m", "many"], 2, "--m"),
             (["--resume"], 1, "--resume goes with --json"),
             (["--ablation"], 1, "in the program comet-bench-gemm only"),
+            (["--lm-head", "--quantize"], 1, "--lm-head has neither"),
             (["--ablation", "--sweep"], 1, "--ablation has neither"),
             (["--from", self.folder / "no.json"], 2, "no.json"),
             (["--from", self.write("bad.json", {"shape": "a"})], 1, "bad.json: not what comet bench gemm writes"),

@@ -195,6 +195,11 @@ TEST_F(Run, OptionsThatCannotBe) {
   EXPECT_THAT(refuses([](auto& o) { o.ablation = o.resume = true; }), HasSubstr("--ablation has neither"));
   EXPECT_THAT(refuses([](auto& o) { o.ablation = true, o.plot = "a.svg"; }), HasSubstr("--ablation has neither"));
   EXPECT_THAT(refuses([](auto& o) { o.ablation = true, o.from = {"a.json"}; }), HasSubstr("--ablation has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.ablation = o.lm_head = true; }), HasSubstr("--ablation has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.lm_head = o.quantize = true; }), HasSubstr("--lm-head has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.lm_head = o.resume = true; }), HasSubstr("--lm-head has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.lm_head = true, o.plot = "a.svg"; }), HasSubstr("--lm-head has neither"));
+  EXPECT_THAT(refuses([](auto& o) { o.lm_head = true, o.from = {"a.json"}; }), HasSubstr("--lm-head has neither"));
   EXPECT_THAT(refuses([](auto& o) { o.quantize = true, o.plot = "a.svg"; }), HasSubstr("--quantize"));
   EXPECT_TRUE(asked_.empty());
 }

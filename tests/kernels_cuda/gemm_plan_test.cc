@@ -90,17 +90,32 @@ TEST(GemmPlan, FewTokensTakeTheGemvOrSmallTiles) {
     EXPECT_EQ(plan_gemm_w8a8_sm90({m, 4096, 4096, 0, GemmOutput::bf16}, 132).tile_m == 0, m <= kMaxGemvTokens);
 }
 
+TEST(GemmPlan, OnlyLoneGemvsBehindQuantizeActAreSpread) {
+  const auto plan = [](int n, int k, Front front) {
+    return plan_gemm_w4ax_sm90({8, n, k, 0, GemmOutput::bf16}, 132, front);
+  };
+  for (const Front front : {Front::quantize_act, Front::gemm}) {
+    EXPECT_EQ(plan(4096, 4096, front).is_spread, front == Front::quantize_act);
+    EXPECT_TRUE(plan(4096, 4096, front).is_lone);
+    EXPECT_FALSE(plan(10240, 8192, front).is_lone);
+    EXPECT_FALSE(plan(10240, 8192, front).is_spread);
+    EXPECT_EQ(plan(4096, 4096, front).ctas, plan(4096, 4096, Front::gemm).ctas);
+  }
+}
+
 TEST(GemmPlan, GemvPassesCoverStripsOnceAndFitTheirSlots) {
   for (const int n : {1, 64, 300, 2117, 4096, 6144, 10240, 28672, 128256})
     for (const int ctas : {1, 3, 128, 132, 264})
       for (const int ring_units : {53, 103, 106})
         for (const int most_warps : {8, 16}) {
           if (ctas > num_strips(n)) continue;
-          const GemvShape g = gemv_shape(n, ctas, ring_units, most_warps);
+          const GemvShape g = gemv_shape(n, ctas, ring_units, most_warps, 19);
           EXPECT_LE(g.slots * g.slot_strips, ring_units);
           EXPECT_LE(g.warps, most_warps);
           EXPECT_EQ(g.slots % g.warps, 0);
           EXPECT_GE(g.slots, 2 * g.warps);
+          EXPECT_GE(g.window, 1);
+          EXPECT_LE(g.window, g.warps);
           int next = 0;
           for (int cta = 0; cta < ctas; ++cta)
             for (int pass = 0; pass < g.passes; ++pass) {

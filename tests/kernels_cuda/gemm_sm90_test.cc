@@ -97,7 +97,10 @@ class DeviceSample {
 
 std::vector<GemmPlan> plans_of(const GemmProblem& p, bool w8) {
   std::vector<GemmPlan> plans;
-  if (p.m <= kMaxGemvTokens) plans = {gemv_plan(p, num_sms()), gemv_plan(p, 2 * num_sms()), gemv_plan(p, 3)};
+  if (p.m <= kMaxGemvTokens) {
+    plans = {gemv_plan(p, num_sms(), 1), gemv_plan(p, num_sms(), 2), gemv_plan(p, 3, 1), gemv_plan(p, num_sms(), 1)};
+    plans.back().is_spread = true;
+  }
   for (const TileChoice& tile : w8 ? w8a8_tiles_sm90() : w4ax_tiles_sm90())
     for (const bool split : {false, true})
       if (tile.sides == 1)
@@ -132,7 +135,8 @@ const GemmCase kCases[] = {
 void run_cases(bool w8) {
   if (!has_hopper()) GTEST_SKIP() << "no Hopper GPU";
   const bool brief = std::getenv("COMET_TEST_BRIEF") != nullptr;  // under compute-sanitizer
-  const char* tokens = std::getenv("COMET_TEST_TOKENS");          // only problems of so many: racecheck is slow
+  const char* tokens = std::getenv("COMET_TEST_TOKENS");          // only problems of so many, and each plan said
+  const char* plans = std::getenv("COMET_TEST_PLANS");            // only plans whose text has this in it
   int index = 0, num_run = 0;
   for (const GemmCase& c : kCases) {
     if (w8 && c.n8 > 0) continue;
@@ -143,6 +147,8 @@ void run_cases(bool w8) {
     const GemmSample s(c, w8);
     DeviceSample device(s);
     for (const GemmPlan& plan : plans_of(s.problem, w8)) {
+      if (plans != nullptr && to_string(plan).find(plans) == std::string::npos) continue;
+      if (tokens != nullptr) fmt::print(stderr, "{}\n", to_string(plan));
       device.poison();
       device.launch(plan);
       EXPECT_TRUE(equals_reference(device.result(), s)) << to_string(plan);

@@ -43,8 +43,9 @@ void check_case(const GemmCase& c, bool w8) {
   pack(s, packed.data);
   const Aligned<int8_t> values(values_sm90(s, ActLayout::fragments_sm90));
   for (const int ctas : {1, 2, num_strips(c.n)}) {
+    const bool is_spread = ctas == 2;
     SCOPED_TRACE(std::to_string(ctas) + " CTAs");
-    GemmPlan plan = gemv_plan(s.problem, ctas);
+    GemmPlan plan = gemv_plan(s.problem, ctas, 1);
     plan.ctas = ctas;
     std::vector<uint8_t> d(s.want.size(), 0xff);
     if (c.output == GemmOutput::add_f32) std::memcpy(d.data(), s.d0.data(), d.size());
@@ -60,7 +61,7 @@ void check_case(const GemmCase& c, bool w8) {
     args.d = d.data();
     const GemmKernelArgs k = gemm_kernel_args(s.problem, args, unit_bytes, plan, {});
     ptx::shared_memory = shared;
-    (w8 ? launch_gemv_w8a8 : launch_gemv_w4ax)(k, {ctas, nullptr});
+    (w8 ? launch_gemv_w8a8 : launch_gemv_w4ax)(k, {ctas, nullptr, is_spread, is_spread});
     EXPECT_TRUE(equals_reference(d, s));
   }
 }

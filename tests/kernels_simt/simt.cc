@@ -140,6 +140,9 @@ void mbarrier_wait(uint32_t bar, uint32_t parity) {
     yield_waiting();
   }
 }
+void mbarrier_wait_briefly(uint32_t bar, uint32_t parity) {
+  for (int tries = 0; tries < 4 && mbarrier(bar).phase == parity; ++tries) yield_waiting();
+}
 void copy_bulk(uint32_t bar, uint32_t bytes, std::function<void()> copy) {
   bulk_copies.push_back({bar, bytes, std::move(copy)});
   if (rng() % 4 == 0) make_a_copy();

@@ -42,6 +42,7 @@ void arrive_named(int id, int threads);
 void mbarrier_init(uint32_t bar, int arrivals);
 void mbarrier_arrive(uint32_t bar, uint32_t bytes);
 void mbarrier_wait(uint32_t bar, uint32_t parity);
+void mbarrier_wait_briefly(uint32_t bar, uint32_t parity);  // gives up at times
 void copy_bulk(uint32_t bar, uint32_t bytes, std::function<void()> copy);
 
 }  // namespace simt

@@ -35,6 +35,7 @@ struct GemmKernelArgs {
 struct LaunchShape {
   int ctas = 0;
   cudaStream_t stream = nullptr;
+  bool is_lone = false, is_spread = false;  // of a gemv, see GemmPlan
 };
 
 // One entry per (weights, tile_m, sides, rows): gemm_<scheme>_sm90_m<tile_m>.cu, .._sides.cu, .._rows<rows>.cu.

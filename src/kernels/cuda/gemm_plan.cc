@@ -103,9 +103,10 @@ GemmPlan pair_tail_plan(const GemmProblem& p, TileChoice tile, int num_ctas) {
   return plan;
 }
 
-GemmPlan gemv_plan(const GemmProblem& p, int max_ctas) {
+GemmPlan gemv_plan(const GemmProblem& p, int num_sms, int per_sm) {
   GemmPlan plan;
-  const int strips = num_strips(p.n), each = std::max(2, ceil_div(strips, max_ctas));
+  plan.is_lone = per_sm == 1;
+  const int strips = num_strips(p.n), each = std::max(2, ceil_div(strips, num_sms * per_sm));
   plan.ctas = ceil_div(strips, each);
   plan.schedule.groups = p.k / kGroup;
   return plan;
@@ -209,21 +210,22 @@ namespace {
 
 // A CTA an SM, whose other half is left to the next kernel's rings, where each has one pass of two or four strips and
 // no more groups than its ring can run ahead of. Else two an SM.
-GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms) {
-  const GemmPlan lone = gemv_plan(p, num_sms);
+GemmPlan best_gemv_plan(const GemmProblem& p, int num_sms, Front front) {
+  GemmPlan lone = gemv_plan(p, num_sms, 1);
+  lone.is_spread = front == Front::quantize_act;
   const int each = ceil_div(num_strips(p.n), lone.ctas), groups = lone.schedule.groups;
   if ((each == 2 && groups <= 2 * kGemvLoneGroups) || (each == kPassStrips && groups <= kGemvLoneGroups)) return lone;
-  return gemv_plan(p, kGemvCtasPerSm * num_sms);
+  return gemv_plan(p, num_sms, kGemvCtasPerSm);
 }
 
 // has_small_tiles: up to kMaxGemvTokens tokens may take them, too.
-GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, int unit_bytes,
+GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms, Front front, int unit_bytes,
                    bool has_small_tiles) {
   const double weight_bytes = static_cast<double>(packed_weight_bytes(p.n, p.k, unit_bytes));
   GemmPlan best;
   double best_us = std::numeric_limits<double>::infinity();
   if (p.m <= kMaxGemvTokens) {
-    best = best_gemv_plan(p, num_sms);
+    best = best_gemv_plan(p, num_sms, front);
     if (!has_small_tiles) return best;
     best_us = predicted_us(p, best, num_sms, weight_bytes);
   }
@@ -236,17 +238,17 @@ GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, i
 
 }  // namespace
 
-GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w4ax_tiles_sm90(), num_sms, kUnitBytesW4, true);
+GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms, Front front) {
+  return best_plan(p, w4ax_tiles_sm90(), num_sms, front, kUnitBytesW4, true);
 }
 
-GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms) {
-  return best_plan(p, w8a8_tiles_sm90(), num_sms, kUnitBytesW8, false);
+GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms, Front front) {
+  return best_plan(p, w8a8_tiles_sm90(), num_sms, front, kUnitBytesW8, false);
 }
 
 std::string to_string(const GemmPlan& plan) {
   const Schedule& s = plan.schedule;
-  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs", plan.ctas);
+  if (plan.tile_m == 0) return fmt::format("gemv, {} CTAs{}", plan.ctas, plan.is_spread ? ", spread" : "");
   const std::string tiles = fmt::format("{} x {} tiles: {} x {}", plan.tile_m, plan.rows, int{s.tiles_m}, s.tiles_n);
   const int rest = num_tiles(s) - s.full_tiles;
   if (s.cluster > 1 && s.full_tiles > 0)

@@ -15,6 +15,8 @@ struct GemmPlan {
   int sides = 1;   // 2: a CTA has one tile, whose groups two sets of warps share
   int rows = 128;  // of a tile
   int ctas = 0;
+  // Of a gemv: an SM gets one CTA of it when all start at once; spread: always, since no second one fits.
+  bool is_lone = false, is_spread = false;
   Schedule schedule;  // gemv: only groups
 
   ActLayout act_layout() const { return tile_m == 0 ? ActLayout::fragments_sm90 : ActLayout::tiles_sm90; }
@@ -39,8 +41,8 @@ GemmPlan cluster_plan(const GemmProblem& p, TileChoice tile, int cluster);
 // as many as CTAs, and at least one whole wave (has_pair_tail).
 bool has_pair_tail(const GemmProblem& p, TileChoice tile, int num_ctas);
 GemmPlan pair_tail_plan(const GemmProblem& p, TileChoice tile, int num_ctas);
-// CTAs of at least two strips of 16 rows each, max_ctas at most.
-GemmPlan gemv_plan(const GemmProblem& p, int max_ctas);
+// CTAs of at least two strips of 16 rows each, as many as num_sms hold at most, one or two an SM.
+GemmPlan gemv_plan(const GemmProblem& p, int num_sms, int per_sm);
 
 // Every plan of tiles worth trying; benchmarks time all of them.
 std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<TileChoice>& tiles, int num_sms);
@@ -48,8 +50,12 @@ std::vector<GemmPlan> candidate_plans(const GemmProblem& p, const std::vector<Ti
 // Microseconds that the plan is expected to take; compared between plans of a problem.
 double predicted_us(const GemmProblem& p, const GemmPlan& plan, int num_sms, double weight_bytes);
 
-GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms);
-GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms);
+// What comes in front of the GEMM on its stream. A quantize_act takes some SMs, and leaves the CTAs of a small GEMM
+// behind it to come two by two on others; behind a GEMM they take its places one by one.
+enum class Front { quantize_act, gemm };
+
+GemmPlan plan_gemm_w4ax_sm90(const GemmProblem& p, int num_sms, Front front = Front::quantize_act);
+GemmPlan plan_gemm_w8a8_sm90(const GemmProblem& p, int num_sms, Front front = Front::quantize_act);
 
 std::string to_string(const GemmPlan& plan);
 

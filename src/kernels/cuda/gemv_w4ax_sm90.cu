@@ -5,7 +5,7 @@ namespace comet::cuda {
 namespace {
 
 template <int kBlocks>
-__global__ void __launch_bounds__(kGemvThreads<WeightsW4, kBlocks>, kGemvCtasPerSm)
+__global__ void __launch_bounds__(kGemvThreads<WeightsW4, kBlocks>, kGemvBoundCtas)
     gemv_w4ax_sm90(const __grid_constant__ GemmKernelArgs args) {
   gemv_sm90<WeightsW4, kBlocks>(args);
 }

@@ -5,7 +5,7 @@ namespace comet::cuda {
 namespace {
 
 template <int kBlocks>
-__global__ void __launch_bounds__(kGemvThreads<WeightsW8, kBlocks>, kGemvCtasPerSm)
+__global__ void __launch_bounds__(kGemvThreads<WeightsW8, kBlocks>, kGemvBoundCtas)
     gemv_w8a8_sm90(const __grid_constant__ GemmKernelArgs args) {
   gemv_sm90<WeightsW8, kBlocks>(args);
 }

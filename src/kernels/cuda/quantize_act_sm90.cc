@@ -32,7 +32,7 @@ QuantizePlan plan_few(const QuantizeActProblem& p, int sms) {
   const int groups = p.format.num_groups();
   QuantizePlan plan;
   if (p.source != ActSource::rms_norm || p.format.k_in > kMostFewChannels || p.m * groups > kFewGroups) return plan;
-  const int cluster = 64 * p.m <= sms ? 8 : 4, cta_groups = (groups + cluster - 1) / cluster;
+  const int cluster = p.m <= kBlockTokens && 8 * p.m <= sms ? 8 : 4, cta_groups = (groups + cluster - 1) / cluster;
   if (cta_groups > kMostFewGroups || cluster * p.m > sms) return plan;
   plan.tokens = 1, plan.cluster = cluster, plan.cta_groups = cta_groups;
   plan.ctas = padded_tokens(p.m) * cluster, plan.sms = sms, plan.is_few = true;

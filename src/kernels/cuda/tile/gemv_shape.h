@@ -18,13 +18,15 @@ constexpr int kMostSlots = 64;
 // the ring holds slot_strips units. A slot is always the same warp's, which knows how many rounds it is ahead: the
 // parity of its barrier would not tell another one. The next kernel may start when every warp has asked for all of its
 // slabs but rounds_left: its first ones then come behind this kernel's last, in the time that products and outputs
-// take.
+// take. In its first round slab i is asked for when slab i - window has come.
 struct GemvShape {
-  int each = 0, more = 0, passes = 0, pass_strips = 0, slot_strips = 0, warps = 0, slots = 0, rounds_left = 0;
+  int each = 0, more = 0, passes = 0, pass_strips = 0, slot_strips = 0, warps = 0, slots = 0, rounds_left = 0,
+      window = 0;
 };
 
-// For a ring of ring_units units, of which each warp has two slots at least.
-inline GemvShape gemv_shape(int n, int ctas, int ring_units, int most_warps) {
+// For a ring of ring_units units, of which each warp has two slots at least; ahead_units: that are under way together
+// before the kernel in front has ended, about.
+inline GemvShape gemv_shape(int n, int ctas, int ring_units, int most_warps, int ahead_units) {
   const int strips = num_strips(n), most = (strips + ctas - 1) / ctas;
   GemvShape g;
   g.each = strips / ctas, g.more = strips % ctas;
@@ -35,6 +37,7 @@ inline GemvShape gemv_shape(int n, int ctas, int ring_units, int most_warps) {
   g.warps = std::min(most_warps, slots / 2);
   g.slots = slots / g.warps * g.warps;
   g.rounds_left = g.slot_strips == kPassStrips ? 1 : 2;  // 54 to 100 KB of a CTA of 4-bit weights
+  g.window = std::min(g.warps, ahead_units / g.slot_strips + 1);
   return g;
 }
 

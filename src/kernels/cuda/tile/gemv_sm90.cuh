@@ -25,6 +25,7 @@ constexpr int kPassRows = kPassStrips * kStripRows;
 // Warps of a CTA at most: as many as registers allow, since one alone issues every fifth clock.
 template <class Weights, int kBlocks>
 constexpr int kGemvWarps = (Weights::kOffset128 && kBlocks == 1) ? 16 : 8;
+constexpr int kGemvBoundCtas = ptx::kIsForRacecheck ? 1 : kGemvCtasPerSm;
 template <class Weights, int kBlocks>
 constexpr int kGemvThreads = kGemvWarps<Weights, kBlocks> * 32;
 
@@ -41,9 +42,17 @@ struct GemvShared {
   static constexpr int kBytes = kRingAt + kRingUnits * Weights::kUnitBytes;
 };
 
+// Of an SM, under way before this kernel's turn: some latency times bandwidth. What is more stands in the SM's queue in
+// front of what the kernels wait for whose turn it is; where that is a quantize_act, which waits several times, less.
+constexpr int kAheadBytes = 40 * 1024, kSpreadAheadBytes = 28 * 1024;
+// No second CTA fits an SM.
+constexpr int kSpreadSharedBytes = 116 * 1024;
+
 template <class Weights, int kBlocks>
-GemvShape gemv_shape(int n, int ctas) {
-  return gemv_shape(n, ctas, GemvShared<Weights, kBlocks>::kRingUnits, kGemvWarps<Weights, kBlocks>);
+GemvShape gemv_shape(int n, const LaunchShape& shape) {
+  const int ahead = (shape.is_spread ? kSpreadAheadBytes : kAheadBytes) / (shape.is_lone ? 1 : kGemvCtasPerSm);
+  return gemv_shape(n, shape.ctas, GemvShared<Weights, kBlocks>::kRingUnits, kGemvWarps<Weights, kBlocks>,
+                    ahead / Weights::kUnitBytes);
 }
 
 template <class Weights, int kBlocks>
@@ -186,10 +195,9 @@ struct Gemv {
   __device__ void run() const {
     const int warps = args.gemv.warps, passes = args.gemv.passes, slots = args.gemv.slots, slabs = passes * groups();
     Slab slab = further({0, 0}, warp), ahead = slab;
-    // Few at a time: the tokens of the kernel in front, which start about now, would queue behind all of them (8B o:
-    // 5.0 us for 4.0).
+    // Few at a time: what the kernel in front asks for about now would queue behind all of them (8B o: 5.0 us for 4.0).
     for (int i = warp; i < min(slots, slabs); i += warps, ahead = further(ahead, warps)) {
-      if (i > warp) ptx::mbarrier_wait(full(i - warps), 0);
+      if (i >= args.gemv.window) ptx::mbarrier_wait_briefly(full(i - args.gemv.window), 0);
       copy(ahead, i);
     }
     allow_next(ahead);
@@ -276,14 +284,16 @@ template <class Weights, int kBlocks>
 void launch_gemv(void (*kernel)(GemmKernelArgs), GemmKernelArgs args, const GemvShape& gemv, const LaunchShape& shape) {
   constexpr int kShared = GemvShared<Weights, kBlocks>::kBytes;
   static_assert((kShared + 1024) * kGemvCtasPerSm <= 228 * 1024, "CTAs do not fit an SM");
-  static const bool allowed = (allow_shared_bytes(kernel, kShared), true);
+  static_assert((kSpreadSharedBytes + 1024) * 2 > 228 * 1024, "two CTAs fit an SM");
+  static const bool allowed = (allow_shared_bytes(kernel, kSpreadSharedBytes), true);
   static_cast<void>(allowed);
   args.gemv = gemv;
-  launch_dependent(kernel, {shape.ctas, gemv.warps * 32, kShared, shape.stream}, args);
+  launch_dependent(kernel, {shape.ctas, gemv.warps * 32, shape.is_spread ? kSpreadSharedBytes : kShared, shape.stream},
+                   args);
 }
 template <class Weights, int kBlocks>
 void launch_gemv(void (*kernel)(GemmKernelArgs), const GemmKernelArgs& args, const LaunchShape& shape) {
-  launch_gemv<Weights, kBlocks>(kernel, args, gemv_shape<Weights, kBlocks>(args.n, shape.ctas), shape);
+  launch_gemv<Weights, kBlocks>(kernel, args, gemv_shape<Weights, kBlocks>(args.n, shape), shape);
 }
 
 }  // namespace comet::cuda
