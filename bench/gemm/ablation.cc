@@ -72,7 +72,7 @@ class AblationBench {
     timer_ = std::make_unique<ReplayTimer>(stream_);
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
     sms_ = device.multiProcessorCount;
-    result_ = {{"gpu", device.name}, {"sms", sms_}, {"rounds", options.rounds}, {"replay_us", options.replay_us}};
+    result_ = headline(device, options);
   }
 
   api::BenchGemmResult run(const std::vector<Shape>& shapes) {

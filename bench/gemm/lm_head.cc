@@ -60,7 +60,7 @@ class LmHeadBench {
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
     timer_ = std::make_unique<ReplayTimer>(stream_);
     sms_ = device.multiProcessorCount;
-    result_ = {{"gpu", device.name}, {"sms", sms_}};
+    result_ = headline(device, options);
   }
 
   int64_t run() {

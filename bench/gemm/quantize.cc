@@ -54,7 +54,7 @@ class QuantizeBench {
     COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     timer_ = std::make_unique<ReplayTimer>(stream_);
     sms_ = device.multiProcessorCount;
-    result_ = {{"gpu", device.name}, {"sms", sms_}};
+    result_ = headline(device, options);
   }
 
   void run() {

@@ -104,6 +104,9 @@ std::string command_of(const api::BenchGemmOptions& o) {
   add(o.sweep, "--sweep");
   add(o.rounds != usual.rounds, fmt::format("--rounds {}", o.rounds));
   add(o.replay_us != usual.replay_us, fmt::format("--replay-us {:g}", o.replay_us));
+  add(o.quantize, "--quantize");
+  add(o.lm_head, "--lm-head");
+  add(o.ablation, "--ablation");
   add(o.repeat_checks != usual.repeat_checks, fmt::format("--repeat-checks {}", o.repeat_checks));
   return out;
 }

@@ -210,6 +210,9 @@ TEST(Command, NamesWhatIsNotTheDefault) {
   o.shapes = {"paper"}, o.tokens = {1, 2}, o.shares4 = {75}, o.rounds = 9, o.replay_us = 1500, o.bf16 = true;
   o.json = "/a/b.json", o.cublas_folder = "/c";  // paths are of one machine
   EXPECT_EQ(command_of(o), "comet bench gemm --shapes paper --m 1,2 --share4 75 --bf16 --rounds 9 --replay-us 1500");
+  o = {};
+  o.lm_head = true;
+  EXPECT_EQ(command_of(o), "comet bench gemm --lm-head");
 }
 
 TEST(Meter, NamesWhatIsMissing) {
