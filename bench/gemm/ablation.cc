@@ -8,9 +8,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "bench/gemm/ceilings.h"
 #include "bench/gemm/cublas.h"
 #include "bench/gemm/gemm_ablation.h"
+#include "bench/gemm/kernel_bench.h"
 #include "bench/gemm/layer.h"
 #include "bench/gemm/meter.h"
 #include "bench/gemm/replay.h"
@@ -21,7 +21,6 @@ namespace comet::cuda {
 namespace {
 
 using gemm_bench::Shape;
-using Report = std::function<void(const std::string&)>;
 
 constexpr const char* kDense = "cuBLAS fp16";
 
@@ -64,15 +63,10 @@ struct Weights {
   }
 };
 
-class AblationBench {
+class AblationBench : KernelBench {
  public:
-  AblationBench(const api::BenchGemmOptions& options, const Report& report) : options_(options), report_(report) {
-    const cudaDeviceProp device = open_hopper();
-    COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    timer_ = std::make_unique<ReplayTimer>(stream_);
+  AblationBench(const api::BenchGemmOptions& options, const Report& report) : KernelBench(options, report) {
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
-    sms_ = device.multiProcessorCount;
-    result_ = headline(device, options);
   }
 
   api::BenchGemmResult run(const std::vector<Shape>& shapes) {
@@ -81,7 +75,7 @@ class AblationBench {
       for (const int share4 : options_.shares4)
         for (const int m : options_.tokens) {
           run_point(shape, weights, m, share4);
-          if (!options_.json.empty()) gemm_bench::write_whole(options_.json, result_.dump(1) + "\n");
+          save();
         }
     }
     return {.tables = table(), .num_wrong = num_wrong_};
@@ -95,9 +89,8 @@ class AblationBench {
     Acts acts(m, shape.k, plan.act_layout());
     acts.fill(regions);
     DeviceArray<uint16_t> d(static_cast<size_t>(m) * shape.n);
-    const DeviceArray<uint8_t> partials(plan.partial_bytes() + 16);
-    const DeviceArray<uint32_t> counters(plan.counter_bytes() / 4 + 4);
-    const GemmWorkspace workspace{partials.data(), counters.data()};
+    const Scratch scratch({plan});
+    const GemmWorkspace workspace = scratch.args();
     const auto args_of = [&](const PackedWeights& b) {
       GemmArgs args;
       args.a = acts.args();
@@ -121,8 +114,7 @@ class AblationBench {
       if (launch == nullptr || !has_ablations(m, plan)) continue;
       add(a.name, [&, launch, is_plain = a.is_plain](int i) {
         const GemmArgs args = args_of(is_plain ? weights.plain_copy(i) : weights.layer.copy(i));
-        launch(gemm_kernel_args(problem, args, kUnitBytesW4, plan, workspace), plan,
-               {plan.ctas, stream_, plan.is_lone, plan.is_spread});
+        launch(gemm_kernel_args(problem, args, kUnitBytesW4, plan, workspace), plan, launch_shape(plan, stream_));
       });
     }
     if (plan.tile_m > 0) add("scheduling", launch_plan(unscheduled(problem, plan)));
@@ -202,15 +194,9 @@ class AblationBench {
     return std::exp(sum / static_cast<double>(logs.size()));
   }
 
-  api::BenchGemmOptions options_;
-  Report report_;
-  int sms_ = 0;
   int64_t num_wrong_ = 0;
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<ReplayTimer> timer_;
   std::unique_ptr<DenseGemm> dense_;
   std::map<std::string, std::map<int, std::vector<double>>> logs_;  // of slowdowns: [name][m]
-  nlohmann::json result_;
 };
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
-#include "bench/gemm/run.h"
 
 namespace comet::cuda {
 namespace {
@@ -65,13 +64,6 @@ gemm_bench::Machine describe(const cudaDeviceProp& device, double copy_tb_per_s)
   machine.copy_tb_per_s = copy_tb_per_s;
   machine.int8_tops = kInt8TopsPerSm * device.multiProcessorCount;
   return machine;
-}
-
-nlohmann::json headline(const cudaDeviceProp& device, const api::BenchGemmOptions& options) {
-  return {{"gpu", device.name},
-          {"driver", driver_version()},
-          {"sms", device.multiProcessorCount},
-          {"command", gemm_bench::command_of(options)}};
 }
 
 }  // namespace comet::cuda

@@ -6,7 +6,6 @@
 
 #include "bench/gemm/replay.h"
 #include "bench/gemm/results.h"
-#include "comet/bench_gemm.h"
 
 namespace comet::cuda {
 
@@ -23,8 +22,5 @@ CopyRates measure_copy(ReplayTimer& timer, int sms, cudaStream_t stream, int rou
 
 // Names, driver and ceilings of the GPU.
 gemm_bench::Machine describe(const cudaDeviceProp& device, double copy_tb_per_s);
-
-// Where and how figures came about, at the head of a JSON that holds no points.
-nlohmann::json headline(const cudaDeviceProp& device, const api::BenchGemmOptions& options);
 
 }  // namespace comet::cuda

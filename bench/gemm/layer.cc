@@ -63,6 +63,16 @@ QuantizedActs Acts::args() const {
   return a;
 }
 
+Scratch::Scratch(const std::vector<GemmPlan>& plans) {
+  size_t partial_bytes = 0, counter_bytes = 0;
+  for (const GemmPlan& plan : plans) {
+    partial_bytes = std::max(partial_bytes, plan.partial_bytes());
+    counter_bytes = std::max(counter_bytes, plan.counter_bytes());
+  }
+  partials = DeviceArray<uint8_t>(partial_bytes + 16);
+  counters = DeviceArray<uint32_t>(counter_bytes / 4 + 4);
+}
+
 int count_wrong_outputs(const GemmProblem& p, const W4Layer& layer, const Acts& acts, const void* d) {
   const CheckArgs args{layer.codes.data(),
                        layer.group_scales.data(),
@@ -76,7 +86,7 @@ int count_wrong_outputs(const GemmProblem& p, const W4Layer& layer, const Acts& 
                        p.n,
                        p.k,
                        p.num_int8_groups};
-  return count_wrong(args, static_cast<int64_t>(p.m) * p.n > 1000000 ? 200000 : 0);
+  return count_wrong(args);
 }
 
 }  // namespace comet::cuda

@@ -7,6 +7,7 @@
 #include "bench/gemm/device_array.h"
 #include "bench/gemm/results.h"
 #include "bench/gemm/shapes.h"
+#include "kernels/cuda/gemm_sm90.h"
 #include "kernels/gemm.h"
 
 namespace comet::cuda {
@@ -47,6 +48,16 @@ struct Acts {
   void fill(const Regions& regions);  // N(0, 1)
   void poison();
   QuantizedActs args() const;
+};
+
+// Scratch that any of the plans may have, one launch at a time.
+struct Scratch {
+  DeviceArray<uint8_t> partials;
+  DeviceArray<uint32_t> counters;
+
+  Scratch() = default;
+  explicit Scratch(const std::vector<GemmPlan>& plans);
+  GemmWorkspace args() const { return {partials.data(), counters.data()}; }
 };
 
 // Outputs of d (bf16 [m, n]) that differ from the formula on acts.rows; of many, 200,000 random ones are looked at.

@@ -4,9 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "bench/gemm/ceilings.h"
 #include "bench/gemm/cublas.h"
 #include "bench/gemm/data.h"
+#include "bench/gemm/kernel_bench.h"
 #include "bench/gemm/layer.h"
 #include "bench/gemm/meter.h"
 #include "bench/gemm/stream.h"
@@ -21,8 +21,6 @@ struct Shape {
   int n, k;
 };
 constexpr Shape kShapes[] = {{"8B.lm_head", 128256, 4096}, {"70B.lm_head", 128256, 8192}};
-
-using Report = std::function<void(const std::string&)>;
 
 // N(0, 1) as 8-bit codes, canonical and packed, and as fp16; copied until they exceed the L2.
 struct W8Layer {
@@ -52,23 +50,20 @@ struct W8Layer {
   PackedWeights copy(int i) const { return {packed.data() + bytes * (i % copies), bytes, n, k}; }
 };
 
-class LmHeadBench {
+class LmHeadBench : KernelBench {
  public:
-  LmHeadBench(const api::BenchGemmOptions& options, const Report& report) : options_(options), report_(report) {
-    const cudaDeviceProp device = open_hopper();
-    COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  LmHeadBench(const api::BenchGemmOptions& options, const Report& report) : KernelBench(options, report) {
     if (options.baselines) dense_ = load_cublas(options.cublas_folder, stream_);
-    timer_ = std::make_unique<ReplayTimer>(stream_);
-    sms_ = device.multiProcessorCount;
-    result_ = headline(device, options);
   }
 
   int64_t run() {
     for (const Shape& shape : kShapes) {
       const W8Layer layer(shape, dense_ != nullptr, stream_);
-      for (const int m : options_.tokens) run_point(shape, layer, m);
+      for (const int m : options_.tokens) {
+        run_point(shape, layer, m);
+        save();
+      }
     }
-    if (!options_.json.empty()) gemm_bench::write_whole(options_.json, result_.dump(1) + "\n");
     return num_wrong_;
   }
 
@@ -84,15 +79,11 @@ class LmHeadBench {
     for (const ActLayout layout : {ActLayout::tiles_sm90, ActLayout::fragments_sm90})
       if (layout == ActLayout::tiles_sm90 || m <= kMaxGemvTokens)
         acts.emplace_back(m, shape.k, layout).fill(Regions(shape.k, 0));
-    size_t partial_bytes = 16, counter_bytes = 16;
-    for (const GemmPlan& plan : plans) {
-      partial_bytes = std::max(partial_bytes, plan.partial_bytes());
-      counter_bytes = std::max(counter_bytes, plan.counter_bytes());
-    }
-    const DeviceArray<uint8_t> partials(partial_bytes), d(static_cast<size_t>(m) * shape.n * 2),
-        x(static_cast<size_t>(m) * shape.k * 2);
-    const DeviceArray<uint32_t> counters(counter_bytes / 4), words(64 * static_cast<size_t>(sms_));
+    const Scratch scratch(plans);
+    const DeviceArray<uint8_t> d(static_cast<size_t>(m) * shape.n * 2), x(static_cast<size_t>(m) * shape.k * 2);
+    const DeviceArray<uint32_t> words(64 * static_cast<size_t>(sms_));
     make_dense(x.data(), x.size() / 2, DenseType::f16, 3);
+    COMET_CUDA_CHECK(cudaDeviceSynchronize());
 
     const auto acts_of = [&](const GemmPlan& plan) -> const Acts& {
       return plan.act_layout() == ActLayout::tiles_sm90 ? acts.front() : acts.back();
@@ -103,7 +94,7 @@ class LmHeadBench {
       args.b = layer.copy(i);
       args.channel_scales = layer.channel_scales.data();
       args.d = d.data();
-      gemm_w8a8_sm90(p, args, plan, {partials.data(), counters.data()}, stream_);
+      gemm_w8a8_sm90(p, args, plan, scratch.args(), stream_);
     };
     std::vector<Replay> replays;
     int num_wrong = 0;
@@ -134,7 +125,7 @@ class LmHeadBench {
     args.rows = acts.rows.data(), args.scales = acts.scales.data(), args.factors = acts.factors.data();
     args.d = reinterpret_cast<const uint16_t*>(d.data());
     args.m = acts.m, args.n = layer.n, args.k = layer.k;
-    return count_wrong(args, static_cast<int64_t>(acts.m) * layer.n > 1000000 ? 200000 : 0);
+    return count_wrong(args);
   }
 
   void tell(const Shape& shape, const W8Layer& layer, int m, const std::vector<GemmPlan>& plans,
@@ -163,14 +154,8 @@ class LmHeadBench {
     report_(line);
   }
 
-  api::BenchGemmOptions options_;
-  Report report_;
-  int sms_ = 0;
   int64_t num_wrong_ = 0;
-  cudaStream_t stream_ = nullptr;
   std::unique_ptr<DenseGemm> dense_;
-  std::unique_ptr<ReplayTimer> timer_;
-  nlohmann::json result_;
 };
 
 }  // namespace

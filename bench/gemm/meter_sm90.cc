@@ -60,8 +60,7 @@ struct Setup {
   DeviceArray<uint8_t> d, dense_x;  // d: [m, n] of up to 4 bytes, m padded to 17
   std::vector<GemmPlan> plans;      // behind a GEMM; the chosen one first
   GemmPlan fused_plan;              // behind quantize_act: differs in where CTAs go only
-  DeviceArray<uint8_t> partials;
-  DeviceArray<uint32_t> counters;
+  Scratch scratch;
 
   const Acts& acts_of(const GemmPlan& plan) const {
     return *std::find_if(acts.begin(), acts.end(), [&](const Acts& a) { return a.layout == plan.act_layout(); });
@@ -101,7 +100,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     const Regions regions(k, share4);
     const GemmProblem problem{m, n, k, regions.n8, GemmOutput::bf16};
     const size_t tokens = std::max(m, kLeastTokensS8);
-    Setup s{*stage_, problem, regions, {}, DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}, {}};
+    Setup s{*stage_, problem, regions, {}, DeviceArray<uint8_t>(tokens * n * 4), {}, {}, {}, {}};
     if (dense_ != nullptr) s.dense_x = DeviceArray<uint8_t>(tokens * k * 2);
     s.plans = {plan_gemm_w4ax_sm90(problem, sms, Front::gemm)};
     s.fused_plan = plan_gemm_w4ax_sm90(problem, sms, Front::quantize_act);
@@ -112,13 +111,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     for (const ActLayout layout : {ActLayout::tiles_sm90, ActLayout::fragments_sm90})
       if (std::any_of(s.plans.begin(), s.plans.end(), [&](const GemmPlan& p) { return p.act_layout() == layout; }))
         s.acts.emplace_back(m, k, layout).fill(regions);
-    size_t partial_bytes = 0, counter_bytes = 0;
-    for (const GemmPlan& plan : s.plans) {
-      partial_bytes = std::max(partial_bytes, plan.partial_bytes());
-      counter_bytes = std::max(counter_bytes, plan.counter_bytes());
-    }
-    s.partials = DeviceArray<uint8_t>(partial_bytes + 16);
-    s.counters = DeviceArray<uint32_t>(counter_bytes / 4 + 4);
+    s.scratch = Scratch(s.plans);
     return s;
   }
 
@@ -128,7 +121,7 @@ class MeterSm90 final : public gemm_bench::Meter {
     args.b = s.stage.layer.copy(i);
     args.channel_scales = s.stage.layer.channel_scales.data();
     args.d = s.d.data();
-    gemm_w4ax_sm90(s.problem, args, plan, {s.partials.data(), s.counters.data()}, stream_);
+    gemm_w4ax_sm90(s.problem, args, plan, s.scratch.args(), stream_);
   }
 
   void note_wrong(Point& point, int wrong, const std::string& what) const {

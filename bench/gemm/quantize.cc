@@ -12,6 +12,7 @@
 #include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
 #include "bench/gemm/device_array.h"
+#include "bench/gemm/kernel_bench.h"
 #include "bench/gemm/meter.h"
 #include "bench/gemm/replay.h"
 #include "kernels/cuda/layouts_sm90.h"
@@ -45,23 +46,15 @@ struct Candidate : Replay {
   QuantizePlan plan;
 };
 
-using Report = std::function<void(const std::string&)>;
-
-class QuantizeBench {
+class QuantizeBench : KernelBench {
  public:
-  QuantizeBench(const api::BenchGemmOptions& options, const Report& report) : options_(options), report_(report) {
-    const cudaDeviceProp device = open_hopper();
-    COMET_CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    timer_ = std::make_unique<ReplayTimer>(stream_);
-    sms_ = device.multiProcessorCount;
-    result_ = headline(device, options);
-  }
+  QuantizeBench(const api::BenchGemmOptions& options, const Report& report) : KernelBench(options, report) {}
 
   void run() {
     run_ceilings();
     for (const Shape& shape : kShapes)
       for (const int m : options_.tokens) run_point(shape, m);
-    if (!options_.json.empty()) gemm_bench::write_whole(options_.json, result_.dump(1) + "\n");
+    save();
   }
 
  private:
@@ -219,13 +212,7 @@ class QuantizeBench {
     run_replays(*timer_, candidates, {.rounds = options_.rounds, .replay_us = options_.replay_us, .clocks = false});
   }
 
-  api::BenchGemmOptions options_;
-  Report report_;
-  int sms_ = 0;
   double copy_tb_per_s_ = 0.0;
-  cudaStream_t stream_ = nullptr;
-  std::unique_ptr<ReplayTimer> timer_;
-  nlohmann::json result_;
 };
 
 }  // namespace

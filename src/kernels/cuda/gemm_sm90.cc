@@ -20,6 +20,10 @@ const GemmTileKernel& kernel_for(const GemmTileKernel* const* kernels, size_t co
 
 }  // namespace
 
+LaunchShape launch_shape(const GemmPlan& plan, cudaStream_t stream) {
+  return {plan.ctas, stream, plan.is_lone, plan.is_spread};
+}
+
 GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int unit_bytes, const GemmPlan& plan,
                                 const GemmWorkspace& workspace) {
   COMET_CHECK(args.a.layout == plan.act_layout(), "activations are not in the order of the plan: {}", to_string(plan));
@@ -55,16 +59,16 @@ void gemm_w4ax_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
       &kGemmW4axM32, &kGemmW4axM32Sides, &kGemmW4axM64,         &kGemmW4axM64Sides, &kGemmW4axM64Rows192,
       &kGemmW4axM96, &kGemmW4axM128,     &kGemmW4axM128Rows192, &kGemmW4axM192,     &kGemmW4axM256};
   const GemmKernelArgs k = gemm_kernel_args(p, args, kUnitBytesW4, plan, workspace);
-  if (plan.tile_m == 0) return launch_gemv_w4ax(k, {plan.ctas, stream, plan.is_lone, plan.is_spread});
-  kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
+  if (plan.tile_m == 0) return launch_gemv_w4ax(k, launch_shape(plan, stream));
+  kernel_for(kernels.data(), kernels.size(), plan).launch(k, launch_shape(plan, stream));
 }
 
 void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& plan, const GemmWorkspace& workspace,
                     cudaStream_t stream) {
   static constexpr std::array kernels = {&kGemmW8a8M32, &kGemmW8a8M128, &kGemmW8a8M256};
   const GemmKernelArgs k = gemm_kernel_args(p, args, kUnitBytesW8, plan, workspace);
-  if (plan.tile_m == 0) return launch_gemv_w8a8(k, {plan.ctas, stream, plan.is_lone, plan.is_spread});
-  kernel_for(kernels.data(), kernels.size(), plan).launch(k, {plan.ctas, stream});
+  if (plan.tile_m == 0) return launch_gemv_w8a8(k, launch_shape(plan, stream));
+  kernel_for(kernels.data(), kernels.size(), plan).launch(k, launch_shape(plan, stream));
 }
 
 }  // namespace comet::cuda

@@ -23,6 +23,8 @@ void gemm_w8a8_sm90(const GemmProblem& p, const GemmArgs& args, const GemmPlan& 
 
 // What the kernels get; for launches of them other than these.
 struct GemmKernelArgs;
+struct LaunchShape;
+LaunchShape launch_shape(const GemmPlan& plan, cudaStream_t stream);
 GemmKernelArgs gemm_kernel_args(const GemmProblem& p, const GemmArgs& args, int unit_bytes, const GemmPlan& plan,
                                 const GemmWorkspace& workspace);
 
