@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/dtype.h"
+#include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
 #include "bench/gemm/rms_norm.h"
 #include "kernels/cuda/quantize_act_sm90.h"
@@ -20,9 +21,15 @@ constexpr float kEps = 1e-5f;
 constexpr size_t kRotatedFrom = 4000000;  // bytes; fewer come from the L2, as from the kernel before
 
 std::vector<float> make_gain(int k) {
-  std::vector<float> gain(k);
+  std::vector<float> gain(k);  // that bf16 holds
   for (int i = 0; i < k; ++i) gain[i] = 0.75f + static_cast<float>(i % 61) / 128.0f;
   return gain;
+}
+
+std::vector<uint16_t> to_bf16(const std::vector<float>& values) {
+  std::vector<uint16_t> out(values.size());
+  for (size_t i = 0; i < out.size(); ++i) out[i] = comet::to_bf16(values[i]).bits;
+  return out;
 }
 
 std::vector<int32_t> make_order(int k) {
@@ -54,7 +61,7 @@ FusedInput::FusedInput(int m, int k, ActLayout layout, const Regions& regions, i
       acts_(m, k, layout),
       host_gain_(make_gain(k)),
       host_perm_(make_order(k)),
-      gain_(host_gain_),
+      gain_(to_bf16(host_gain_)),
       x_(static_cast<size_t>(m) * k * copies_),
       perm_(host_perm_),
       normed_(static_cast<size_t>(m) * k) {
@@ -71,6 +78,7 @@ void FusedInput::quantize(int i) const {
   QuantizeActArgs args;
   args.x = x_.data() + static_cast<size_t>(i % copies_) * m_ * k_;
   args.gain = gain_.data();
+  args.gain_dtype = DType::bf16;  // as in checkpoints
   args.eps = kEps;
   args.perm = perm_.data();
   args.out = acts_.args();
@@ -80,6 +88,11 @@ void FusedInput::quantize(int i) const {
 void FusedInput::norm(int i) const {
   const float* x = x_.data() + static_cast<size_t>(i % copies_) * m_ * k_;
   launch_rms_norm_f16({x, gain_.data(), normed_.data(), m_, k_, kEps}, sms_, stream_);
+}
+
+void FusedInput::move(int i) {
+  const size_t codes = static_cast<size_t>(m_) * k_;
+  launch_read_and_rewrite(acts_.tiles.data(), x_.data() + i % copies_ * codes, codes, sms_, stream_);
 }
 
 void FusedInput::poison() {

@@ -14,6 +14,8 @@ class FusedInput {
   // RMSNorm, permute, rotate, quantize into acts(); or RMSNorm into normed(). Of the i-th copy of the rows, queued.
   void quantize(int i) const;
   void norm(int i) const;
+  // In place of quantize: reads the rows and writes the codes of acts(), the same again.
+  void move(int i);
 
   Acts& acts() { return acts_; }
   const void* normed() const { return normed_.data(); }  // fp16 [m, k]
@@ -32,7 +34,8 @@ class FusedInput {
   Acts acts_;
   std::vector<float> host_gain_;
   std::vector<int32_t> host_perm_;
-  DeviceArray<float> gain_, x_;  // x: [copies][m, k]
+  DeviceArray<uint16_t> gain_;  // bf16
+  DeviceArray<float> x_;        // [copies][m, k]
   DeviceArray<int32_t> perm_;
   DeviceArray<uint16_t> normed_;
 };

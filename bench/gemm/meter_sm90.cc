@@ -226,6 +226,10 @@ class MeterSm90 final : public gemm_bench::Meter {
         input->quantize(i);
         launch_gemm(s, s.fused_plan, input->acts(), i);
       }));
+      replays.push_back(replay_of([&](int i) {
+        input->move(i);
+        launch_gemm(s, s.fused_plan, input->acts(), i);
+      }));
     }
     time(replays);
     const auto beside = [&](size_t theirs) {
@@ -233,7 +237,9 @@ class MeterSm90 final : public gemm_bench::Meter {
       return Beside{a.us, b.us, a.mhz, b.mhz};
     };
     point.beside[kind] = beside(0);
-    if (input) point.beside["fused"] = beside(2);
+    if (!input) return;
+    point.beside["fused"] = beside(2);
+    point.fused_move_us = replays.back().us;
   }
 
   std::optional<FusedInput> make_fused_input(const Setup& s, Point& point) const {

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "base/dtype.h"
 #include "bench/gemm/ceilings.h"
 #include "bench/gemm/copy.h"
 #include "bench/gemm/data.h"
@@ -33,9 +34,11 @@ struct Shape {
   Order order;
   int k, n8;
 };
-constexpr Shape kShapes[] = {{"rms_norm", ActSource::rms_norm, Order::shuffled, 4096, 4},
+constexpr Shape kShapes[] = {{"rms_norm", ActSource::rms_norm, Order::shuffled, 5120, 4},
+                             {"rms_norm", ActSource::rms_norm, Order::shuffled, 4096, 4},
                              {"rms_norm", ActSource::rms_norm, Order::shuffled, 8192, 4},
                              {"rms_norm", ActSource::rms_norm, Order::shuffled, 14336, 4},
+                             {"rms_norm", ActSource::rms_norm, Order::shuffled, 16384, 4},
                              {"rms_norm", ActSource::rms_norm, Order::shuffled, 28672, 4},
                              {"rms_norm, order unchanged", ActSource::rms_norm, Order::unchanged, 8192, 4},
                              {"bf16", ActSource::bf16, Order::shuffled, 8192, 4},
@@ -88,11 +91,14 @@ class QuantizeBench : KernelBench {
     std::iota(order.begin(), order.end(), 0);
     if (shape.order == Order::shuffled) std::shuffle(order.begin(), order.end(), std::mt19937(1));
     const DeviceArray<int32_t> perm(order), factors(padded);
-    const DeviceArray<float> gain(std::vector<float>(k, 0.9f)), scales(padded);
+    const DeviceArray<uint16_t> gain(std::vector<uint16_t>(k, to_bf16(0.9f).bits));
+    const DeviceArray<float> scales(padded);
     const DeviceArray<uint32_t> sums(padded);
     QuantizeActArgs args;
     args.gain = gain.data();
+    args.gain_dtype = DType::bf16;  // as in checkpoints
     args.eps = 1e-5f;
+    args.out.layout = layout;
     args.perm = shape.order == Order::none ? nullptr : perm.data();
 
     const auto launch = [&, problem](int i, const QuantizePlan& plan) {
@@ -105,10 +111,10 @@ class QuantizeBench : KernelBench {
       launch_quantize_act_plan_sm90(problem, a, plan, stream_);
     };
     std::vector<Candidate> c;
-    std::vector<QuantizePlan> plans = {plan_quantize_act_sm90(problem, args.perm != nullptr, sms_)};
+    std::vector<QuantizePlan> plans = {plan_quantize_act_sm90(problem, args, sms_)};
     if (plans[0].tokens == 0) return;
     if (options_.sweep) {
-      for (const QuantizePlan& plan : other_plans(problem, plans[0])) plans.push_back(plan);
+      for (const QuantizePlan& plan : other_plans(problem, layout, plans[0])) plans.push_back(plan);
     }
     for (const QuantizePlan& plan : plans) {
       c.emplace_back();
@@ -155,8 +161,9 @@ class QuantizeBench : KernelBench {
     for (size_t i = 0; i + 1 < c.size(); ++i) {
       const QuantizePlan& p = c[i].plan;
       const std::string text =
-          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts, {} teams{}", p.tokens,
-                      p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.teams, p.is_few ? ", a warp a group" : "");
+          fmt::format("{} tokens, {} units, clusters of {}, {} groups a CTA, {} CTAs, {} parts, {} teams{}{}", p.tokens,
+                      p.units, p.cluster, p.cta_groups, p.ctas, p.parts, p.teams, p.is_few ? ", a warp a group" : "",
+                      p.is_wide ? ", two groups a lane" : "");
       if (i == 0) row["plan"] = text;
       if (options_.sweep) line += fmt::format("\n    {:8.2f} us  {}", c[i].us, text);
       if (i > 0) row["plans"].push_back({{"us", c[i].us}, {"plan", text}});
@@ -165,7 +172,8 @@ class QuantizeBench : KernelBench {
     report_(line);
   }
 
-  std::vector<QuantizePlan> other_plans(const QuantizeActProblem& p, const QuantizePlan& chosen) const {
+  std::vector<QuantizePlan> other_plans(const QuantizeActProblem& p, ActLayout layout,
+                                        const QuantizePlan& chosen) const {
     std::vector<QuantizePlan> plans;
     const bool is_normed = p.source == ActSource::rms_norm;
     const int groups = p.format.num_groups();
@@ -175,36 +183,33 @@ class QuantizeBench : KernelBench {
         plan.is_few = true;
         plans.push_back(plan);
       }
-    for (const int tokens : {1, 2})
-      for (const int teams : {1, 2, 3})
-        for (const int per_sm : {1, 2}) {
-          if (p.m <= kMaxGemvTokens || !fits_teams_sm90(p, tokens, teams)) continue;
-          if (per_sm == 2 && (is_normed || p.m <= sms_)) continue;
-          QuantizePlan plan{tokens, 1, 1, round_up(groups, 4), std::min(per_sm * sms_, padded_tokens(p.m)), sms_};
-          plan.teams = teams;
+    for (const int teams : {1, 2, 3, 4, 5})
+      for (const int per_sm : {1, 2}) {
+        if (layout != ActLayout::tiles_sm90 || (per_sm == 2 && (is_normed || p.m <= sms_))) continue;
+        QuantizePlan plan{1, 1, 1, round_up(groups, 4), std::min(per_sm * sms_, padded_tokens(p.m)), sms_};
+        plan.teams = teams;
+        if (fits_teams_sm90(p, teams)) plans.push_back(plan);
+        plan.units = 2, plan.is_wide = true;
+        if (fits_wide_sm90(p, DType::bf16, teams)) plans.push_back(plan);
+      }
+    // Of normed rows also: the row in one part or in several.
+    for (const int cluster : {1, 2, 4, 8})
+      for (const int per_sm : {1, 2, 3, 4})
+        for (const int parts : {1, kMostParts}) {
+          QuantizePlan plan = chosen;
+          if (is_normed) plan.units = 1;
+          plan.is_few = plan.is_wide = false, plan.teams = 0, plan.cluster = cluster, plan.parts = parts;
+          plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
+          const int passes = padded_tokens(p.m) / plan.tokens;
+          plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
+          const bool is_lone = plan.ctas / cluster * plan.tokens >= p.m;
+          if (plan.cta_groups > (plan.units == 2 ? 112 : 64)) continue;
+          if (parts > 1 && (!is_normed || p.format.k_in <= 8192)) continue;
+          if (per_sm > 1 && passes * cluster <= sms_) continue;
+          const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_normed && is_lone ? 1 : 2);
+          if (bytes > kMostRowBytes || (per_sm > 1 && per_sm * bytes > 228 * 1024)) continue;
           plans.push_back(plan);
         }
-    // Of normed rows also: one or two tokens, the row in one part or in several.
-    for (const int tokens : {1, 2})
-      for (const int cluster : {1, 2, 4, 8})
-        for (const int per_sm : {1, 2, 3, 4})
-          for (const int parts : {1, kMostParts}) {
-            QuantizePlan plan = chosen;
-            plan.is_few = false, plan.teams = 0;
-            plan.tokens = is_normed ? tokens : chosen.tokens, plan.cluster = cluster, plan.parts = parts;
-            plan.cta_groups = round_up((groups + cluster - 1) / cluster, 4 * plan.units);
-            const int passes = padded_tokens(p.m) / plan.tokens;
-            plan.ctas = std::min(passes, std::max(1, sms_ * per_sm / cluster)) * cluster;
-            const bool is_lone = plan.ctas / cluster * plan.tokens >= p.m;
-            if (tokens > (is_normed ? 2 : 1) || plan.cta_groups > (plan.units == 2 ? 112 : 64)) continue;
-            if (parts > 1 && (!is_normed || tokens > 1 || p.format.k_in <= 8192)) continue;
-            if (plan.tokens == 2 && (p.m <= 16 || p.format.k_in > kMostPairChannels)) continue;
-            if (is_normed && plan.tokens == 2 && p.format.k_in <= kMostTeamChannels) continue;
-            if (per_sm > 1 && passes * cluster <= sms_) continue;
-            const int bytes = quantize_shared_bytes_sm90(p, true, plan, is_normed && is_lone ? 1 : 2);
-            if (bytes > kMostRowBytes || (per_sm > 1 && per_sm * bytes > 228 * 1024)) continue;
-            plans.push_back(plan);
-          }
     return plans;
   }
 

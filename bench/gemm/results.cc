@@ -25,6 +25,7 @@ json to_json(const Point& p) {
   json row = {{"shape", p.shape},    {"m", p.m},     {"n", p.n},      {"k", p.k}, {"share4", p.share4},
               {"us", rounded(p.us)}, {"mhz", p.mhz}, {"plan", p.plan}};
   if (p.stream_us > 0) row["stream_us"] = rounded(p.stream_us);
+  if (p.fused_move_us > 0) row["fused_move_us"] = rounded(p.fused_move_us);
   for (const auto& [kind, b] : p.beside)
     row[kind] = {{"us", rounded(b.us)},
                  {"ours_us", rounded(b.ours_us)},
@@ -51,6 +52,7 @@ Point point_of(const json& row, int share4) {
   p.us = positive(row, "us");
   p.mhz = row.value("mhz", 0.0);
   p.stream_us = row.value("stream_us", 0.0);
+  p.fused_move_us = row.value("fused_move_us", 0.0);
   p.plan = row.value("plan", "");
   for (const char* kind : kKinds) {
     if (!row.contains(kind)) continue;

@@ -24,6 +24,8 @@ struct Point {
   int share4 = 0;  // percent of the groups of activations that are 4-bit
   double us = 0, mhz = 0;
   double stream_us = 0;  // reading the weights and nothing else; 0: not measured
+  // The fused chain where quantize_act only reads the rows and writes the codes; 0: not measured.
+  double fused_move_us = 0;
   std::string plan{};
   std::map<std::string, Beside> beside{};
   int num_wrong = 0;                 // outputs

@@ -20,11 +20,12 @@ __global__ void __launch_bounds__(1024) rms_norm_f16_kernel(const __grid_constan
   ptx::allow_next_kernel();
   const int pieces = a.k / 4;
   const auto piece = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x); };
-  float4 gain[kGains], x[kPieces];
+  uint2 gain[kGains];  // of bf16
+  float4 x[kPieces];
   const auto load_gains = [&](int first) {
 #pragma unroll
     for (int j = 0; j < kGains; ++j)
-      if (const int i = piece(first + j); i < pieces) gain[j] = __ldg(reinterpret_cast<const float4*>(a.gain) + i);
+      if (const int i = piece(first + j); i < pieces) gain[j] = __ldg(reinterpret_cast<const uint2*>(a.gain) + i);
   };
   load_gains(0);
   ptx::wait_for_previous_kernel();
@@ -50,7 +51,11 @@ __global__ void __launch_bounds__(1024) rms_norm_f16_kernel(const __grid_constan
 #pragma unroll
   for (int j = 0; j < kPieces; ++j) {
     if (j > 0 && j % kGains == 0) load_gains(j);
-    const float4 v = x[j], g = gain[j % kGains];
+    const float4 v = x[j];
+    const uint2 four = gain[j % kGains];
+    const auto low_half = [](uint32_t w) { return __uint_as_float(w << 16); };
+    const auto high_half = [](uint32_t w) { return __uint_as_float(w & 0xffff0000u); };
+    const float4 g = {low_half(four.x), high_half(four.x), low_half(four.y), high_half(four.y)};
     const __half2 low = __floats2half2_rn(v.x * inv * g.x, v.y * inv * g.y);
     const __half2 high = __floats2half2_rn(v.z * inv * g.z, v.w * inv * g.w);
     if (const int i = piece(j); i < pieces)

@@ -9,10 +9,10 @@ namespace comet::cuda {
 constexpr int kMostNormChannels = 32768;
 
 struct RmsNormF16Args {
-  const float* x;     // [m, k]; 16-byte aligned, as are the others
-  const float* gain;  // [k]
-  void* y;            // fp16 [m, k]: (x / sqrt(mean(x^2) + eps)) * gain
-  int m, k;           // k: a multiple of 4, at most kMostNormChannels
+  const float* x;        // [m, k]; 16-byte aligned, as are the others
+  const uint16_t* gain;  // bf16 [k]
+  void* y;               // fp16 [m, k]: (x / sqrt(mean(x^2) + eps)) * gain
+  int m, k;              // k: a multiple of 4, at most kMostNormChannels
   float eps;
 };
 

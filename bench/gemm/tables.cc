@@ -118,6 +118,11 @@ std::string format_tables(const Results& results) {
                     [&](const Point& p) { return Cell{results.floor_us(p) / p.us}; });
     out += by_shape(results, share4, "bare stream of the weights / us", true,
                     [&](const Point& p) { return Cell{p.stream_us / p.us}; });
+    out += by_shape(results, share4, "rows read, codes written + gemm over RMSNorm + cuBLAS fp16", true,
+                    [](const Point& p) {
+                      const bool has = p.fused_move_us > 0 && p.beside.count("fused") > 0;
+                      return has ? Cell{p.beside.at("fused").us / p.fused_move_us} : Cell{};
+                    });
   }
   out += format_means(results);
   if (const Machine& m = results.machine; m.copy_tb_per_s > 0)

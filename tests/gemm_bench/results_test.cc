@@ -43,6 +43,7 @@ TEST(Results, ComeBackFromTheirText) {
   r.machine.loops = {{64, 2, 320, 1500.5, 1980}};
   r.points[0].num_wrong = 3;
   r.points[0].stream_us = r.points[0].us / 2;
+  r.points[0].fused_move_us = 8;
   r.points[0].notes = {"WRONG: 3 values, a plan"};
   r.points[1].sweep = {{{"us", 1.5}, {"predicted_us", 2.0}, {"plan", "another"}}};
   const Results back = parse_results(to_text(r), "f.json");
@@ -53,6 +54,9 @@ TEST(Results, ComeBackFromTheirText) {
   EXPECT_THAT(format_tables(back), HasSubstr("main loop alone,  64 tokens, 2 sides:   320 clocks a group, 0.80 of"));
   EXPECT_THAT(format_tables(back), HasSubstr("bare stream of the weights / us"));
   EXPECT_THAT(format_tables(small()), Not(HasSubstr("bare stream of the weights / us")));
+  EXPECT_THAT(format_tables(back),
+              ContainsRegex("codes written \\+ gemm over RMSNorm \\+ cuBLAS fp16 .*\n8B.o +1.50 "));
+  EXPECT_THAT(format_tables(small()), Not(HasSubstr("codes written")));
   ASSERT_EQ(back.points.size(), 4u);
   EXPECT_DOUBLE_EQ(back.points[2].beside.at("fp16").speedup(), 8);
   EXPECT_EQ(back.num_wrong(), 3);

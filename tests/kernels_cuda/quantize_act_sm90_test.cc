@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <tuple>
 
 #include "bench/gemm/device_array.h"
 #include "kernels/cuda/layouts_sm90.h"
@@ -19,8 +20,9 @@ namespace {
 
 // Plans that must give the same, beside the one that is chosen: any cluster whose CTAs the row fits, few and many CTAs,
 // one and two tokens or groups a lane, rows in one part and in several.
-std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted) {
-  const QuantizePlan chosen = plan_quantize_act_sm90(p, is_permuted, 132);
+std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, const QuantizeActArgs& args) {
+  const bool is_permuted = args.perm != nullptr, is_tiles = args.out.layout == ActLayout::tiles_sm90;
+  const QuantizePlan chosen = plan_quantize_act_sm90(p, args, 132);
   if (chosen.tokens == 0) return {chosen};
   std::vector<QuantizePlan> plans = {chosen};
   const bool is_normed = p.source == ActSource::rms_norm, is_picked = is_permuted || is_normed;
@@ -30,15 +32,15 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
       plan.is_few = true;
       plans.push_back(plan);
     }
-  for (const int tokens : {1, 2})
-    for (const int teams : {1, tokens + 1})
-      for (const int ctas : {1, 7, 132}) {
-        QuantizePlan plan{tokens, 1, 1, round_up(p.format.num_groups(), 4), ctas, 132};
-        plan.teams = teams;
-        if (is_picked && p.m > kMaxGemvTokens && fits_teams_sm90(p, tokens, teams)) plans.push_back(plan);
-      }
-  const int most_pair = is_normed ? kMostPairChannels : 8192;
-  const int most_tokens = is_picked && p.source != ActSource::f32 && p.format.k_in <= most_pair ? 2 : 1;
+  for (const int teams : {1, 2, 3, 4, 5})
+    for (const int ctas : {1, 7, 132}) {
+      QuantizePlan plan{1, 1, 1, round_up(p.format.num_groups(), 4), ctas, 132};
+      plan.teams = teams;
+      if (is_tiles && is_picked && fits_teams_sm90(p, teams)) plans.push_back(plan);
+      plan.units = 2, plan.is_wide = true;
+      if (is_tiles && fits_wide_sm90(p, args.gain_dtype, teams)) plans.push_back(plan);
+    }
+  const int most_tokens = is_permuted && p.source == ActSource::bf16 && p.format.k_in <= kMostPairChannels ? 2 : 1;
   const int most_units = p.source == ActSource::silu_mul ? 2 : 1;
   for (const int cluster : {1, 2, 4, 8})
     for (int tokens = 1; tokens <= most_tokens; ++tokens)
@@ -46,11 +48,10 @@ std::vector<QuantizePlan> plans_of(const QuantizeActProblem& p, bool is_permuted
         for (const int clusters : {1, 24 / cluster, p.m}) {  // several passes a cluster, clusters without one, one each
           QuantizePlan plan{tokens, units, cluster, 0, clusters * cluster, 132};
           plan.cta_groups = round_up((p.format.num_groups() + cluster - 1) / cluster, 4 * units);
-          if (is_normed && tokens == 2 && p.format.k_in <= kMostTeamChannels) continue;  // teams
           if (plan.cta_groups > (units == 2 ? 112 : 64) || (!is_picked && plan.cta_groups * units > 112)) continue;
           if (quantize_shared_bytes_sm90(p, is_permuted, plan, 2) > kMostRowBytes) continue;
           plans.push_back(plan);
-          if (!is_normed || tokens > 1) continue;
+          if (!is_normed) continue;
           for (const int parts : {3, kMostParts}) {
             plan.parts = parts;
             plans.push_back(plan);
@@ -75,11 +76,11 @@ void check_case(const QuantizeCase& c, ActLayout layout) {
   args.row_errors = errors.data();
   const QuantizeActProblem& problem = want.problem;
   int left = c.m > 1000 ? 1 : 1000;  // plans
-  for (const QuantizePlan& plan : plans_of(problem, c.permute)) {
+  for (const QuantizePlan& plan : plans_of(problem, args)) {
     if (left-- == 0) break;
-    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts, {} teams{}", plan.tokens,
+    SCOPED_TRACE(fmt::format("tokens {} units {} cluster {} of {} groups, {} CTAs, {} parts, {} teams{}{}", plan.tokens,
                              plan.units, plan.cluster, plan.cta_groups, plan.ctas, plan.parts, plan.teams,
-                             plan.is_few ? ", a warp a group" : ""));
+                             plan.is_few ? ", a warp a group" : "", plan.is_wide ? ", two groups a lane" : ""));
     for (auto* bytes : {reinterpret_cast<uint8_t*>(values.data()), multipliers.data()})
       COMET_CUDA_CHECK(cudaMemset(bytes, 0x55, bytes == multipliers.data() ? multipliers.bytes() : values.bytes()));
     group_sums.fill_bytes(0x55), factors.fill_bytes(0x55), scales.fill_bytes(0x55), sums.fill_bytes(0x55);
@@ -152,6 +153,9 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{5, 28672, 28672, 5, 4, true, true, ActSource::rms_norm},
                     QuantizeCase{150, 28672, 28672, 9, 4, true, true, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{17, 14336, 14336, 3, 4, true, true, ActSource::rms_norm, DType::f16},
+                    QuantizeCase{12, 28664, 28672, 120, 8, true, true, ActSource::rms_norm, DType::bf16},
+                    QuantizeCase{703, 12288, 12288, 9, 4, true, true, ActSource::rms_norm, DType::bf16},
+                    QuantizeCase{23, 15000, 15104, 2, 4, false, true, ActSource::rms_norm, DType::f16},
                     QuantizeCase{701, 14336, 14336, 6, 4, true, true, ActSource::rms_norm},
                     QuantizeCase{40, 9608, 9728, 2, 8, true, true, ActSource::rms_norm},
                     QuantizeCase{3, 65536, 65536, 9, 4, true, false, ActSource::silu_mul},
@@ -167,10 +171,16 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
   for (const ActSource source : {ActSource::f32, ActSource::bf16, ActSource::rms_norm, ActSource::silu_mul})
     for (const int k : {128, 1152, 2048, 4096, 8192, 14336, 18944, 28672, 65536})
       for (const int m : {1, 2, 7, 16, 17, 33, 100, 256, 527, 528, 4096})
-        for (const bool is_permuted : {false, true}) {
+        for (const auto& [is_permuted, is_tiles, gain_dtype] :
+             {std::tuple{false, true, DType::f32}, {true, true, DType::bf16}, {true, m > kMaxGemvTokens, DType::f32}}) {
           const QuantizeActProblem problem{m, {k, k, 0, 4, true, 1.0f, 1.0f}, source};
-          const QuantizePlan plan = plan_quantize_act_sm90(problem, is_permuted, 132);
-          SCOPED_TRACE(fmt::format("source {} k {} m {} permuted {}", static_cast<int>(source), k, m, is_permuted));
+          const int32_t perm = 0;
+          QuantizeActArgs args;
+          args.perm = is_permuted ? &perm : nullptr, args.gain_dtype = gain_dtype;
+          args.out.layout = is_tiles ? ActLayout::tiles_sm90 : ActLayout::fragments_sm90;
+          const QuantizePlan plan = plan_quantize_act_sm90(problem, args, 132);
+          SCOPED_TRACE(fmt::format("source {} k {} m {} permuted {} tiles {} gain {}", static_cast<int>(source), k, m,
+                                   is_permuted, is_tiles, static_cast<int>(gain_dtype)));
           if (plan.tokens == 0) {
             if (!is_permuted) {
               EXPECT_GT(k, source == ActSource::rms_norm ? 28672 : 65535);
@@ -178,9 +188,10 @@ TEST(QuantizeActPlanSm90, HoldsEveryGroupOnce) {
             continue;
           }
           if (plan.teams > 0) {
-            EXPECT_TRUE(fits_teams_sm90(problem, plan.tokens, plan.teams));
+            EXPECT_TRUE(plan.is_wide ? fits_wide_sm90(problem, gain_dtype, plan.teams)
+                                     : fits_teams_sm90(problem, plan.teams));
             EXPECT_TRUE(is_permuted || source == ActSource::rms_norm);
-            EXPECT_GT(m, kMaxGemvTokens);
+            EXPECT_TRUE(is_tiles);
             EXPECT_EQ(plan.cluster, 1);
             EXPECT_GE(plan.cta_groups, k / kGroup);
             EXPECT_LE(plan.ctas, padded_tokens(m));

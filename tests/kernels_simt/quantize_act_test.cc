@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The text of quantize_act_ax_sm80 and of Hopper's kernels for any row and for teams, lane by lane on the CPU, against
-// the reference.
+// The text of quantize_act_ax_sm80 and of Hopper's kernels for any row and for teams, lane by lane on
+// the CPU, against the reference.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -26,6 +26,7 @@ RowShared row_shared;
 }  // namespace comet::cuda
 
 #include "kernels/cuda/quantize_act_teams_sm90.cu"
+#include "kernels/cuda/quantize_act_wide_sm90.cu"
 
 namespace comet::cuda {
 namespace {
@@ -139,19 +140,28 @@ void check_case(const QuantizeCase& c) {
         });
       });
     }
-  for (const int tokens : {1, 2})
-    for (const int teams : {1, tokens + 1})
-      for (const int ctas : {1, 4}) {
-        const bool is_picked = c.permute || c.source == ActSource::rms_norm;
-        if (!is_picked || c.m <= kMaxGemvTokens || c.k_in % 8 != 0 || !fits_teams_sm90(want.problem, tokens, teams))
-          continue;
-        QuantizePlan plan{tokens, 1, 1, round_up(want.problem.format.num_groups(), 4), ctas, 4};
-        plan.teams = teams;
-        SCOPED_TRACE("sm90, " + std::to_string(tokens) + " tokens, " + std::to_string(teams) + " teams");
+  std::vector<uint8_t> moved_gain(want.gain.size() + 2);
+  std::copy(want.gain.begin(), want.gain.end(), moved_gain.begin() + 2);
+  const Aligned<uint8_t> gain_not_aligned(moved_gain);
+  for (const int teams : {1, 2, 3, 4, 5})
+    for (const int ctas : {1, 4}) {
+      const auto with_gain = [&](QuantizeActArgs args) {
+        if (ctas > 1 && c.gain != DType::f32) args.gain = gain_not_aligned.data + 2;
+        return args;
+      };
+      SCOPED_TRACE("sm90, " + std::to_string(teams) + " teams");
+      QuantizePlan plan{1, 1, 1, round_up(want.problem.format.num_groups(), 4), ctas, 4};
+      plan.teams = teams;
+      if (c.k_in % 8 != 0) continue;
+      if ((c.permute || c.source == ActSource::rms_norm) && fits_teams_sm90(want.problem, teams))
         check_sm90(ActLayout::tiles_sm90, [&](const QuantizeActArgs& args) {
-          launch_quantize_act_teams_sm90(want.problem, args, plan, nullptr);
+          launch_quantize_act_teams_sm90(want.problem, with_gain(args), plan, nullptr);
         });
-      }
+      if (fits_wide_sm90(want.problem, c.gain, teams))
+        check_sm90(ActLayout::tiles_sm90, [&](const QuantizeActArgs& args) {
+          launch_quantize_act_wide_sm90(want.problem, with_gain(args), plan, nullptr);
+        });
+    }
 }
 
 class QuantizeActSimt : public testing::TestWithParam<QuantizeCase> {};
@@ -182,6 +192,9 @@ INSTANTIATE_TEST_SUITE_P(
                     QuantizeCase{18, 4096, 4096, 5, 4, true, false, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{18, 4608, 4608, 5, 4, true, true, ActSource::rms_norm},
                     QuantizeCase{17, 8704, 8832, 6, 4, true, true, ActSource::rms_norm},  // order in shared memory
+                    QuantizeCase{9, 15000, 15104, 2, 4, true, true, ActSource::rms_norm,
+                                 DType::f16},  // wide: two groups a lane
+                    QuantizeCase{3, 28664, 28672, 120, 8, true, true, ActSource::rms_norm, DType::bf16},
                     QuantizeCase{21, 2000, 2048, 9, 4, true, true, ActSource::bf16}),
     case_name);
 

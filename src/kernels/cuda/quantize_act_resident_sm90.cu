@@ -23,7 +23,7 @@
 namespace comet::cuda {
 namespace {
 
-static_assert(sizeof(Barriers<2>) - sizeof(Barriers<2>::chains) <= 128 && sizeof(Barriers<1>) <= 1152);
+static_assert(sizeof(Barriers) - sizeof(Barriers::chains) <= 128 && sizeof(Barriers) <= 1152);
 
 constexpr int kThirdOfShared = 80 * 1024;
 
@@ -33,15 +33,11 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     quantize_act_resident_kernel(const __grid_constant__ ResidentArgs k) {
   constexpr bool kIsNormed = kSource == ActSource::rms_norm;
   constexpr int kSize = channel_bytes(kSource), kTokenStride = token_stride(kSource, kMostChannels);
-  constexpr int kHelpers = helper_warps(kSource, kTokens);
-  constexpr bool kIsPickedEarly = kIsNormed && kTokens == 1;  // while the sum is on its way
-  constexpr bool kHasParts = kIsNormed && kTokens == 1;
-  constexpr bool kIsMulticast =
-      kIsNormed && kMostChannels == kMostPairChannels;  // always in clusters: 65 groups or more
-  constexpr int kItems = kTokens * kUnits;              // what a lane holds 16 channels of
-  static_assert(kItems <= 2 && (!kPicked || kUnits == 1));
+  constexpr int kHelpers = helper_warps(kSource);
+  constexpr int kItems = kTokens * kUnits;  // what a lane holds 16 channels of
+  static_assert(kItems <= 2 && (!kPicked || kUnits == 1) && (!kIsNormed || kItems == 1));
   extern __shared__ __align__(128) char shared[];
-  Barriers<kTokens>& s = *reinterpret_cast<Barriers<kTokens>*>(shared);
+  Barriers& s = *reinterpret_cast<Barriers*>(shared);
   const ActFormat& f = k.p.format;
   const int m = k.p.m, n8 = f.num_int8_groups, groups = f.k / kGroup, lane = threadIdx.x % 32, warp = threadIdx.x / 32,
             consumers = blockDim.x / 32 - kHelpers, t = lane % kUnitLanes;
@@ -65,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   // The part of the rows of a pass that this CTA reads; of picked rows all of it, long ones in parts.
   const int in_channels = kPicked ? f.k_in : max(0, min(f.k_in, cta_end * kGroup) - cta_group * kGroup);
   const auto copy_rows = [&](int pass, int stage) {
-    if constexpr (kHasParts) {
+    if constexpr (kIsNormed) {
       const char* from = row_of(pass);
       const uint32_t to = ptx::shared_address(rows + stage * at.row_bytes);
 #pragma unroll 1
@@ -79,26 +75,19 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       const uint32_t bytes = in_channels * (kSize / kPieces), b = bar(s.full[stage][0]);
       const int tokens = kTokens == 1 ? 1 : min(kTokens, m - pass * kTokens);
       ptx::mbarrier_arrive_expect(b, bytes * kPieces * tokens);
-      // With kIsMulticast each CTA copies its share of the rows, to all of its cluster.
-      const int share = kIsMulticast ? (f.k_in + cluster * 8 - 1) / (cluster * 8) * 8 : 0, own_first = rank * share;
-      const int own_bytes = kIsMulticast ? min(share, f.k_in - own_first) * kSize : static_cast<int>(bytes);
-      if (own_bytes <= 0) return;
 #pragma unroll
       for (int i = 0; i < kTokens; ++i) {
         if (i >= tokens) return;
         const char* from = row_of(pass * kTokens + i) + (kPicked ? 0 : cta_group * kGroup * (kSize / kPieces));
         const uint32_t to = ptx::shared_address(rows + i * kTokenStride + stage * at.row_bytes);
-        if constexpr (kIsMulticast)
-          ptx::bulk_copy_to_all(to + own_first * kSize, from + own_first * kSize, own_bytes, b, (1u << cluster) - 1);
-        else
-          ptx::bulk_copy(to, from, bytes, b);
+        ptx::bulk_copy(to, from, bytes, b);
         if constexpr (kPieces == 2) ptx::bulk_copy(to + at.row_bytes / 2, from + f.k_in * 2, bytes, b);
       }
     }
   };
   const auto wait_for_rows = [&](int stage, int phase) {
     ptx::mbarrier_wait(bar(s.full[stage][0]), phase);
-    if constexpr (kHasParts)
+    if constexpr (kIsNormed)
 #pragma unroll 1
       for (int part = 1; part < k.parts; ++part) ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
   };
@@ -109,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   if (!is_next_late) ptx::allow_next_kernel();
   if (threadIdx.x == blockDim.x - 32) {  // of a helper, where there is one: the others read order and gain meanwhile
     for (int i = 0; i < kStages; ++i) {
-      for (int part = 0; part < (kHasParts ? kMostParts : 1); ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
+      for (int part = 0; part < (kIsNormed ? kMostParts : 1); ++part) ptx::mbarrier_init(bar(s.full[i][part]), 1);
       ptx::mbarrier_init(bar(s.normed[i]), 1);
       ptx::mbarrier_init(bar(s.exchanged[i]), 1);
       ptx::mbarrier_init(bar(s.summed[i]), 1);
@@ -165,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
 
   ptx::wait_for_previous_kernel();
   if (is_next_late) ptx::allow_next_kernel();
-  if (threadIdx.x == (kHelpers == 1 ? blockDim.x - 32 : 0))
+  if (threadIdx.x == 0)
     for (int i = 0; i < stages; ++i)
       if (first_pass + i * step < valid_passes) copy_rows(first_pass + i * step, i);
 
@@ -174,34 +163,24 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     int count = 0;
     for (int pass = first_pass; pass < valid_passes; pass += step, ++count) {
       const int stage = count % kStages, phase = count / kStages % 2;
-      float sums[kTokens];
-      if constexpr (kHelpers == 4) {
-        float chain = 0.0f;
-        if (k.parts > 1) {
-          const float* row = reinterpret_cast<const float*>(rows + stage * at.row_bytes);
+      float chain = 0.0f;
+      if (k.parts > 1) {
+        const float* row = reinterpret_cast<const float*>(rows + stage * at.row_bytes);
 #pragma unroll 1
-          for (int part = 0; part < k.parts; ++part) {
-            const int first = part * k.part_channels;
-            ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
-            chain = chain_of_shared(chain, row + first, min(k.part_channels, f.k_in - first), thread);
-          }
-        } else {
-          chain = chain_of_global(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread);
+        for (int part = 0; part < k.parts; ++part) {
+          const int first = part * k.part_channels;
+          ptx::mbarrier_wait(bar(s.full[stage][part]), phase);
+          chain = chain_of_shared(chain, row + first, min(k.part_channels, f.k_in - first), thread);
         }
-        sums[0] = sum_of_chains(chain, thread, s.chains[stage], kHelpersBarrier);
+      } else {
+        chain = chain_of_global(reinterpret_cast<const float*>(row_of(pass)), f.k_in, thread);
       }
+      const float sum = sum_of_chains(chain, thread, s.chains[stage], kHelpersBarrier);
       if (thread >= 32) continue;
-      if constexpr (kHelpers == 1) wait_for_rows(stage, phase);
-      if constexpr (kHelpers == 1)
-#pragma unroll
-        for (int i = 0; i < kTokens; ++i)
-          sums[i] = sum_of_squares_by_warp(
-              reinterpret_cast<const float*>(rows + i * kTokenStride + stage * at.row_bytes), f.k_in, lane);
       if (count >= kStages && stage == 0) ptx::named_barrier_sync(kReadBarrier, consumers * 32 + 32);
       if (count >= kStages && stage == 1) ptx::named_barrier_sync(kReadBarrier + 1, consumers * 32 + 32);
       if (lane == 0) {
-#pragma unroll
-        for (int i = 0; i < kTokens; ++i) s.inverse[stage][i] = rms_inverse(sums[i], f.k_in, k.a.eps);
+        s.inverse[stage] = rms_inverse(sum, f.k_in, k.a.eps);
         ptx::mbarrier_arrive(bar(s.normed[stage]));
       }
       __syncwarp();
@@ -237,21 +216,20 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
         out[i] = is_half(kSource) ? bf16_low(ptx::load_shared_u16(from)) : ptx::load_shared_float(from);
       }
     };
-    float inverse[kTokens];
-    if constexpr (kIsPickedEarly) pick(0, x[0]);
+    float inverse = 0.0f;
     if constexpr (kIsNormed) {
+      pick(0, x[0]);  // while the sum is on its way
       ptx::mbarrier_wait(bar(s.normed[parity]), phase);
-#pragma unroll
-      for (int i = 0; i < kTokens; ++i) inverse[i] = s.inverse[parity][i];
+      inverse = s.inverse[parity];
       const bool is_refilled = pass + kStages * step < valid_passes;
       if (is_refilled && parity == 0) ptx::named_barrier_arrive(kReadBarrier, consumers * 32 + 32);
       if (is_refilled && parity == 1) ptx::named_barrier_arrive(kReadBarrier + 1, consumers * 32 + 32);
     }
     const auto load = [&](int token, int group, bool is_after, float(&out)[kUnit]) {
-      if constexpr (kPicked && !kIsPickedEarly) pick(token, out);
+      if constexpr (kPicked && !kIsNormed) pick(token, out);
       if constexpr (kIsNormed) {
 #pragma unroll
-        for (int i = 0; i < kUnit; ++i) out[i] = (out[i] * inverse[token]) * gain[i];
+        for (int i = 0; i < kUnit; ++i) out[i] = (out[i] * inverse) * gain[i];
       } else if constexpr (!kPicked) {
         const int local = (group - cta_group) * kGroup;
         const char* row = rows + stage_bytes;
@@ -300,9 +278,8 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
     ptx::named_barrier_sync(kConsumersBarrier, consumers * 32);
     // A row is read when its maxima are out: those of this CTA now, those of the others when they have come.
     const bool is_refilling = threadIdx.x == 0 && pass + kStages * step < valid_passes;
-    if (!kIsMulticast && is_refilling) copy_rows(pass + kStages * step, parity);
+    if (is_refilling) copy_rows(pass + kStages * step, parity);
     if (cluster > 1) ptx::mbarrier_wait(bar(s.exchanged[parity]), phase);
-    if (kIsMulticast && is_refilling) copy_rows(pass + kStages * step, parity);
     if (warp == 0 && rank == 0 && count > 0) finish_sums(pass - step, 1 - parity, (count - 1) / 2 % 2);
 
     uint32_t most1 = 0, most2 = 0;  // of the token lane % kTokens
@@ -399,7 +376,7 @@ void launch(ResidentArgs k, const QuantizePlan& plan, cudaStream_t stream) {
   k.stages = kIsNormed && plan.ctas / plan.cluster * kTokens >= k.p.m ? 1 : kStages;
   k.parts = plan.parts, k.part_channels = round_up((k.p.format.k_in + plan.parts - 1) / plan.parts, kGroup);
   const int warps = (plan.cta_groups + kWarpGroups * kUnits - 1) / (kWarpGroups * kUnits);
-  const int threads = (warps + helper_warps(kSource, kTokens)) * 32;
+  const int threads = (warps + helper_warps(kSource)) * 32;
   const int bytes = shared_layout(k, kPicked, kTokens, token_stride(kSource, kMostChannels), warps).bytes;
   // A grid of no more CTAs than SMs asks for so much that an SM takes two: one of this kernel and one of the next.
   const int asked = plan.ctas <= plan.sms ? std::max(bytes, kThirdOfShared) : bytes;
@@ -418,9 +395,7 @@ void launch_quantize_act_resident_sm90(const QuantizeActProblem& p, const Quanti
   const ResidentArgs k{p, args, scale_constants(f), hadamard_scale(kGroup), 1, 0, kStages, 1, 0};
   const bool is_two = plan.tokens == 2, is_wide = plan.units == 2;
   switch (p.source) {
-    case ActSource::rms_norm:
-      if (!is_two) return launch<ActSource::rms_norm, true, 1, 1, 0, 640, 1>(k, plan, stream);
-      return launch<ActSource::rms_norm, true, 1, 2, kMostPairChannels, 480, 1>(k, plan, stream);
+    case ActSource::rms_norm: return launch<ActSource::rms_norm, true, 1, 1, 0, 640, 1>(k, plan, stream);
     case ActSource::silu_mul:
       return is_wide ? launch<ActSource::silu_mul, false, 2, 1, 0, 448, 2>(k, plan, stream)
                      : launch<ActSource::silu_mul, false, 1, 1, 0, 512, 2>(k, plan, stream);

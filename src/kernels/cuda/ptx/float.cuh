@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Maxima that keep NaN, and the approximate reciprocal. One wrapper per instruction.
+// Maxima that keep NaN, the approximate reciprocal, f16. One wrapper per instruction.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,12 @@ __device__ __forceinline__ float max_or_nan(float a, float b) {
 __device__ __forceinline__ float approximate_reciprocal(float d) {
   float out;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(d));
+  return out;
+}
+
+__device__ __forceinline__ float float_of_f16(uint16_t bits) {
+  float out;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(out) : "h"(bits));
   return out;
 }
 

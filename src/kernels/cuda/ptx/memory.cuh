@@ -28,16 +28,6 @@ __device__ __forceinline__ void bulk_copy_once(uint32_t dst, const void* src, ui
       : "memory");
 }
 
-// The same into every CTA of the cluster whose bit is set, each at this place and on its own mbarrier at that place.
-__device__ __forceinline__ void bulk_copy_to_all(uint32_t dst, const void* src, uint32_t bytes, uint32_t bar,
-                                                 uint32_t ctas) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-      "%4;" ::"r"(dst),
-      "l"(src), "r"(bytes), "r"(bar), "h"(static_cast<uint16_t>(ctas))
-      : "memory");
-}
-
 // From here to the shared memory of a CTA of the cluster, with an mbarrier there. Threads that wrote the source fence
 // first (fence_async_proxy).
 __device__ __forceinline__ void bulk_copy_to_cta(uint32_t mapped, uint32_t src, uint32_t bytes, uint32_t mapped_bar) {

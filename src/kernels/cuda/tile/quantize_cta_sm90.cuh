@@ -23,10 +23,8 @@ constexpr int kStages = 2;
 
 // Bytes of a channel of the row, and whether channels are picked one by one.
 constexpr int channel_bytes(ActSource source) { return source == ActSource::bf16 ? 2 : 4; }
-// Warps that sum squares: of few tokens four, from global memory, to be done when the row has come.
-constexpr int helper_warps(ActSource source, int tokens) {
-  return source != ActSource::rms_norm ? 0 : (tokens == 1 ? 4 : 1);
-}
+// Warps that sum squares, from global memory, to be done when the row has come.
+constexpr int helper_warps(ActSource source) { return source == ActSource::rms_norm ? 4 : 0; }
 constexpr bool is_half(ActSource source) { return source == ActSource::bf16 || source == ActSource::silu_mul; }
 
 // What lies in shared memory: barriers, rows [token][stage], maxima [parity][token][slot], sums [parity][token][slot];
@@ -40,7 +38,7 @@ COMET_HD SharedLayout shared_layout(const ResidentArgs& k, bool is_picked, int t
   const int size = channel_bytes(k.p.source);
   s.row_bytes = is_picked ? k.p.format.k_in * size + 16 : k.cta_groups * kGroup * size;
   s.slots = warps * k.cluster;
-  s.rows = helper_warps(k.p.source, tokens) == 4 ? 1152 : 128;
+  s.rows = helper_warps(k.p.source) > 0 ? 1152 : 128;
   s.most = s.rows + (tokens - 1) * token_stride + k.stages * s.row_bytes;
   s.sums = s.most + 2 * tokens * s.slots * 8;
   s.gain = s.rows + (k.stages - 1) * s.row_bytes;
@@ -52,11 +50,10 @@ constexpr int token_stride(ActSource source, int most_channels) {
   return kStages * (most_channels * channel_bytes(source) + 16);
 }
 
-template <int kTokens>
 struct Barriers {
   uint64_t full[kStages][kMostParts], normed[kStages], exchanged[2], summed[2];
-  float inverse[kStages][kTokens];
-  float chains[kStages][kGroup];  // of four helpers; else rows begin here
+  float inverse[kStages];
+  float chains[kStages][kGroup];  // of helpers; without them rows begin here
 };
 
 // The gains in the row's order, to be picked as the row is: picked from global memory, each costs a sector. n is a

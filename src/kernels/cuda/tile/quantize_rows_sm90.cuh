@@ -7,36 +7,8 @@
 
 namespace comet::cuda {
 
-// The stated sums of squares of kRows rows: 128 chains, then a halving tree. By one warp, from shared memory: lane l
-// takes the chains 4 l .. 4 l + 3. Sums commute, so every lane ends with the tree's root.
-template <int kRows>
-__device__ __forceinline__ void sums_of_squares_by_warp(const float* const (&rows)[kRows], int n, int lane,
-                                                        float (&sums)[kRows]) {
-  float c[kRows][4] = {};
-#pragma unroll 8 / kRows
-  for (int i = lane * 4; i < n; i += kGroup)
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      const float4 v = *reinterpret_cast<const float4*>(rows[r] + i);
-      c[r][0] = fmaf(v.x, v.x, c[r][0]), c[r][1] = fmaf(v.y, v.y, c[r][1]);
-      c[r][2] = fmaf(v.z, v.z, c[r][2]), c[r][3] = fmaf(v.w, v.w, c[r][3]);
-    }
-#pragma unroll
-  for (int mask = 16; mask >= 1; mask /= 2)
-#pragma unroll
-    for (int r = 0; r < kRows; ++r)
-#pragma unroll
-      for (int i = 0; i < 4; ++i) c[r][i] = c[r][i] + __shfl_xor_sync(~0u, c[r][i], mask);
-#pragma unroll
-  for (int r = 0; r < kRows; ++r) sums[r] = (c[r][0] + c[r][2]) + (c[r][1] + c[r][3]);
-}
-__device__ __forceinline__ float sum_of_squares_by_warp(const float* row, int n, int lane) {
-  const float* const rows[1] = {row};
-  float sums[1];
-  sums_of_squares_by_warp<1>(rows, n, lane, sums);
-  return sums[0];
-}
-
+// The stated sum of squares: 128 chains, then a halving tree.
+//
 // By four warps, a chain a thread. kCount more of its values, all on their way at once; with kIsCut those behind n are
 // 0, which changes no sum of squares. under_way: what to do meanwhile.
 template <int kCount, bool kIsCut, class UnderWay>

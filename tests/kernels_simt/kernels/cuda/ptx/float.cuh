@@ -5,6 +5,8 @@ namespace comet::cuda::ptx {
 
 inline float max_or_nan(float a, float b) { return std::isnan(a) || std::isnan(b) ? NAN : std::fmax(a, b); }
 
+inline float float_of_f16(uint16_t bits) { return to_float(f16{bits}); }
+
 inline float approximate_reciprocal(float d) { return 1.0f / d; }
 
 inline uint32_t max_magnitude_bf16x2(uint32_t a, uint32_t b) {

@@ -21,6 +21,12 @@ inline float load_shared_float(uint32_t address) {
   std::memcpy(&v, shared_memory + address, 4);
   return v;
 }
+inline uint2 load_shared_v2(uint32_t address) {
+  uint2 v;
+  if (address % 8 != 0) std::abort();
+  std::memcpy(&v, shared_memory + address, 8);
+  return v;
+}
 inline uint4 load_shared_v4(uint32_t address) {
   uint4 v;
   if (address % 16 != 0) std::abort();
