@@ -134,6 +134,7 @@ constexpr double kBytesPerUs = 4.1e6;
 // CTA an SM, and two.
 constexpr double kGemvUs = 1.5, kGemvBytesPerUs = 3.75e6;
 constexpr double kGemvTwoBlocksLoneUs = 3.9, kGemvTwoBlocksUs = 3.75, kGemvTwoBlocksBytesPerUs = 3.8e6;
+constexpr double kLoneBehindGemmUs = -1.8;  // of two blocks, whose CTAs then come one by one
 // Where power sets the clock, which long GEMMs feel more, tiles of 256 tokens are some 7% faster than others of equal
 // speed on a cool GPU.
 constexpr int kCoolTile = 256;
@@ -228,6 +229,7 @@ GemmPlan best_plan(const GemmProblem& p, const std::vector<TileChoice>& tiles, i
     best = best_gemv_plan(p, num_sms, front);
     if (!has_small_tiles) return best;
     best_us = predicted_us(p, best, num_sms, weight_bytes);
+    if (front == Front::gemm && best.is_lone && p.m > kBlockTokens) best_us += kLoneBehindGemmUs;
   }
   for (const GemmPlan& plan : candidate_plans(p, tiles, num_sms)) {
     const double us = predicted_us(p, plan, num_sms, weight_bytes);

@@ -21,13 +21,16 @@ namespace {
 
 constexpr int kUnits = 2;  // groups of a lane
 constexpr int kPartChannels = kMostWideChannels / kMostParts;
+constexpr int kMostWarps = kMostWideChannels / kGroup / kWarpGroups / kUnits;
 constexpr int kMaximaBuffers = 3;  // one is read, one is written, one is cleared
 
 struct WideTeam {
-  uint64_t full[kMostParts], normed[2];
+  uint64_t full[kMostParts], normed[2], picked;
   float inverse[2];
-  uint32_t most[kMaximaBuffers][2], sums[2];  // maxima of the regions; sums of codes
-  float chains[kGroup];
+  alignas(8) uint32_t most[kMaximaBuffers][2];  // maxima of the regions
+  uint32_t sums[2];                             // of codes
+  uint32_t seen[kMostWarps];                    // for wait_for_loads
+  float chains[2][kGroup];
 };
 
 template <int kTeams>
@@ -67,11 +70,23 @@ __device__ __forceinline__ void scale_by_gains(uint32_t from, float inverse, con
   }
 }
 
+// When this warp's store to `to` is made, all its loads of x have come back. A copy overtakes loads that have only been
+// asked for, and an arrival at a barrier does not wait for them.
+__device__ __forceinline__ void wait_for_loads(const float (&x)[kUnits][kUnit], uint32_t to, int lane) {
+  uint32_t bits = 0;
+#pragma unroll
+  for (int u = 0; u < kUnits; ++u)
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) bits |= float_bits(x[u][i]);
+  bits = __reduce_max_sync(~0u, bits);
+  if (lane == 0) ptx::store_shared_u32(to, bits);
+}
+
 template <int kTeams, int kCtaThreads>
 __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const __grid_constant__ ResidentArgs k) {
   using AllShared = WideShared<kTeams>;
   constexpr int kWarps = AllShared::kWarps, kHelpers = AllShared::kHelpers, kTeamWarps = kWarps + kHelpers,
-                kUnitBytes = AllShared::kUnitBytes, kAllWithGroups = kTeams * kWarps * 32, kBarriersEach = 3,
+                kUnitBytes = AllShared::kUnitBytes, kAllWithGroups = kTeams * kWarps * 32, kBarriersEach = 2,
                 kStagedBarrier = 0, kStagedThreads = kAllWithGroups + kTeams * 32;  // and a team's first helper
   static_assert(kCtaThreads == kTeams * kTeamWarps * 32);
   extern __shared__ __align__(128) char shared[];
@@ -83,8 +98,7 @@ __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const
   WideTeam& s = all.team[team];
   const auto bar = [](uint64_t& b) { return ptx::shared_address(&b); };
   const int consumers_barrier = kConsumersBarrier + team * kBarriersEach,
-            helpers_barrier = kHelpersBarrier + team * kBarriersEach,
-            read_barrier = kReadBarrier + team * kBarriersEach;
+            helpers_barrier = kHelpersBarrier + team * kBarriersEach;
   const int busy = (groups + kWarpGroups * kUnits - 1) / (kWarpGroups * kUnits), consumers = busy * 32;
   const uint32_t row = ptx::shared_address(all.rows[team]);
   const int first_token = blockIdx.x + team * gridDim.x, step = gridDim.x * kTeams;
@@ -97,6 +111,7 @@ __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const
       if (lane == 0) {
         for (uint64_t& b : s.full) ptx::mbarrier_init(bar(b), 1);
         for (uint64_t& b : s.normed) ptx::mbarrier_init(bar(b), 1);
+        ptx::mbarrier_init(bar(s.picked), consumers);
         ptx::fence_mbarrier_init();
       }
       ptx::named_barrier_arrive(kStagedBarrier, kStagedThreads);
@@ -135,16 +150,16 @@ __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const
         }
       }
 #pragma unroll
-      for (int i = 0; i < kChains; ++i) s.chains[thread * kChains + i] = chains[i];
+      for (int i = 0; i < kChains; ++i) s.chains[count % 2][thread * kChains + i] = chains[i];
       ptx::named_barrier_sync(helpers_barrier, kHelpers * 32);
       if (!is_lead) continue;
-      const float inverse = rms_inverse(tree_of_chains(s.chains, lane), f.k_in, k.a.eps);
+      const float inverse = rms_inverse(tree_of_chains(s.chains[count % 2], lane), f.k_in, k.a.eps);
       if (lane == 0) {
         s.inverse[count % 2] = inverse;
         ptx::mbarrier_arrive(bar(s.normed[count % 2]));
       }
       __syncwarp();
-      if (token + step < m) ptx::named_barrier_sync(read_barrier, consumers + 32);  // the row is picked
+      if (token + step < m) ptx::mbarrier_wait(bar(s.picked), count % 2);
     }
     return;
   }
@@ -244,7 +259,10 @@ __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const
           x[u][i + 2 * j + 1] = ptx::load_shared_float(row + (pairs[j] >> 15));
         }
       }
-    if (token + step < m) ptx::named_barrier_arrive(read_barrier, consumers + 32);
+    if (token + step < m) {
+      wait_for_loads(x, ptx::shared_address(&s.seen[warp]), lane);
+      ptx::mbarrier_arrive(bar(s.picked));
+    }
     ptx::mbarrier_wait(bar(s.normed[count % 2]), count / 2 % 2);
     const float inverse = s.inverse[count % 2];
     uint32_t unit_most[kUnits];
@@ -260,7 +278,7 @@ __global__ void __launch_bounds__(kCtaThreads, 1) quantize_act_wide_kernel(const
     const uint32_t own_most = group_most<kUnits>(unit_most, lane);
     if (t < kUnits) ptx::reduce_max_shared(ptx::shared_address(&s.most[buffer][is_own_first ? 0 : 1]), own_most);
     ptx::named_barrier_sync(consumers_barrier, consumers);
-    const uint2 most = *reinterpret_cast<const uint2*>(s.most[buffer]);
+    const uint2 most = ptx::load_shared_v2(ptx::shared_address(s.most[buffer]));
     buffer = buffer == kMaximaBuffers - 1 ? 0 : buffer + 1;
     if (warp == busy - 1 && lane < 2)  // of the pass after the next, read before the barrier
       s.most[buffer == kMaximaBuffers - 1 ? 0 : buffer + 1][lane] = 0;
