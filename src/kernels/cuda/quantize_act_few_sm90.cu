@@ -78,7 +78,6 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(bar, 1);
     ptx::fence_mbarrier_init();
-    ptx::mbarrier_arrive_expect(bar, (groups + 1) * 4);
   }
   int4 channels{-1, -1, -1, -1};
   float gain[kLaneChannels] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -96,6 +95,7 @@ __global__ void __launch_bounds__(kThreads, kCtasPerSm)
       pick_four<f16>(k.a.gain, channels, gain);
   }
   __syncthreads();
+  if (threadIdx.x == 0) ptx::mbarrier_arrive_expect(bar, (groups + 1) * 4);
   ptx::cluster_meet();
   ptx::wait_for_previous_kernel();
 
